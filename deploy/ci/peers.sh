@@ -46,6 +46,7 @@ if [ "${1:-}" = --install ]; then
     [lintian]=lintian
     [mmdebstrap]=mmdebstrap
     [msibuild]=msitools
+    [msiinfo]=msitools
     [osslsigncode]=osslsigncode
     [piuparts]=piuparts
     [po2debconf]=po-debconf

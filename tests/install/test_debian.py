@@ -177,10 +177,14 @@ def install_collector(system: System, story: Story, built: Path) -> None:
     with step(system.name, "install collector"):
         install(collector, one(built, COLLECTOR))
         assert collector.property_of(COLLECTOR, "ActiveState") == "inactive", "there is no data directory yet"
+        assert "veilleuse init" in remedies(collector)
     with step(system.name, "init --if-missing, twice") as taken:
         assert "ca_sha256" in story.veilleuse("init", "--if-missing")
         taken.result = story.veilleuse("init", "--if-missing")
         assert "is initialised already" in taken.result
+        said = remedies(collector)
+        assert f"systemctl start {COLLECTOR}" in said
+        assert "systemctl enable --now veilleuse-backup.timer" in said
     with step(system.name, "start collector"):
         story.configure_collector()
         story.start_collector()
@@ -190,6 +194,13 @@ def install_collector(system: System, story: Story, built: Path) -> None:
             "veilleuse 700",
             "root 640",
         ]
+
+
+def remedies(collector: Machine) -> str:
+    """Return what the collector's `doctor` says; it names nothing that only a checkout has."""
+    said = collector.run("veilleuse", "doctor", check=False).stdout
+    assert not re.search(r"\bmake\b|deploy/", said), said
+    return said
 
 
 def install_agent(system: System, story: Story, built: Path) -> None:

@@ -34,6 +34,12 @@ def build(checkout: Path, output: Path, **variables: str) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in output.iterdir()}
 
 
+def join_file(system: SystemFolder, path: str) -> None:
+    """Write a file as `veilleuse token create` does: for root alone."""
+    system.path(path).write_text("the join file")
+    system.path(path).chmod(0o600)
+
+
 @pytest.fixture(scope="module")
 def moment() -> str:
     """Time of the last commit, which a copy of the checkout does not know."""
@@ -118,7 +124,7 @@ def test_piuparts_finds_nothing_left(built, tmp_path, figure):
 def test_the_answers_are_the_configuration(built, system):
     """Preseeded answers become agent.toml and the join file; an administrator's file is never touched."""
     with step("Debian 13", "answers to debconf"):
-        system.path("/root/join").write_text("the join file")
+        join_file(system, "/root/join")
         answers = {
             "population": "server",
             "join-file": "/root/join",
@@ -151,6 +157,28 @@ def test_the_answers_are_the_configuration(built, system):
         system.must("dpkg-reconfigure", "veilleuse-agent")
         system.must("dpkg", "--install", *system.copy(built))
         assert system.path("/etc/veilleuse/agent.toml").read_text() == "[log]\nlevel = 'debug'\n"
+
+
+def test_a_wrong_answer_is_told_and_can_be_corrected(built, system):
+    """A misspelt population is the most private one; an answer that could not be used is there for later."""
+    with step("Debian 13", "wrong answers to debconf"):
+        system.answer("veilleuse-agent", **{"population": "sever", "join-file": "/root/join"})
+        done = system.run("dpkg", "--install", *system.copy(built))
+        assert done.returncode == 0, done.stderr
+        assert "WRONG ANSWER: veilleuse-agent/population is 'sever'" in done.stderr
+        assert 'population = "workstation"' in system.path("/etc/veilleuse/agent.toml").read_text()
+        assert f"NOT ENROLLED: the join file /root/join was not copied to {JOIN_FILE}" in done.stderr
+
+        join_file(system, "/root/join")
+        for trap in (JOIN_FILE, f"{JOIN_FILE}.new"):  # the agent's account can write there
+            system.path(trap).symlink_to("/root/trap")
+        system.answer("veilleuse-agent", population="server")
+        done = system.run("dpkg-reconfigure", "veilleuse-agent")
+        assert (done.returncode, "WRONG" in done.stderr, "NOT" in done.stderr) == (0, False, False)
+        assert 'population = "server"' in system.path("/etc/veilleuse/agent.toml").read_text()
+        listed = system.must("stat", "--format=%F, %U %a", JOIN_FILE)
+        assert listed == "regular file, veilleuse-agent 600\n"
+        assert not system.path("/root/trap").exists()
 
 
 def test_a_purge_asks_for_the_measurements(built, system):

@@ -123,7 +123,10 @@ def build(archive: Path, package: Path, *variables: str) -> tuple[Path, str]:
     made = ran([*make, *variables])
     assert made.returncode == 0, made.stdout + made.stderr
     file, code = made.stdout.splitlines()[-2:]
-    return Path(shutil.move(file, package)), code.split()[1]
+    code = code.split()[1]
+    properties = ran([peer("msiinfo"), "export", file, "Property"], check=True).stdout.splitlines()
+    assert f"ProductCode\t{code}" in properties, "as docs/install-windows.md reads it"
+    return Path(shutil.move(file, package)), code
 
 
 def self_made_key(folder: Path) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import io
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pypdf
@@ -29,7 +29,7 @@ def summarised(language: str = "fr") -> Document:
     return add_summary(emissions(ENTITIES, ("laptop", "monitor"), language=language), {})
 
 
-DOCUMENTS = {
+DOCUMENTS: dict[str, Callable[[], Document]] = {
     "yearly": everything,
     "summarised": summarised,
     "attribution": lambda: attribution("nginx.service", "backup.service"),

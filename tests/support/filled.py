@@ -256,14 +256,22 @@ class Filled:
 
 
 def month_of_workstations(
-    store: Filled, month: date, plans: Iterable[tuple[int, int] | None], idle_nights: int = 20
+    store: Filled,
+    month: date,
+    plans: Iterable[tuple[int, int] | None],
+    idle_nights: int = 20,
+    known: Sequence[HostId] = (),
 ) -> list[HostId]:
     """Add one workstation per power plan for the month that begins on `month`; return their numbers. Each has
     a week of open hours, of which 2 h lie in idle runs over 30 minutes. On 28 nights, the first `idle_nights`
-    machines are idle for an hour; the others are off."""
+    machines are idle for an hour; the others are off. `known`: such machines, which go on for a month."""
     hosts = []
     for index, plan in enumerate(plans):
-        host = store.add_host(Population.WORKSTATION, DeviceClass.TOWER, power_plan=plan)
+        host = (
+            known[index]
+            if known
+            else store.add_host(Population.WORKSTATION, DeviceClass.TOWER, power_plan=plan)
+        )
         night = State.ON_IDLE if index < idle_nights else State.OFF
         days = [(civil(month + timedelta(days=n)), [cell(night, 3_600_000, Band.NIGHT)]) for n in range(28)]
         idle = cell(State.ON_IDLE, 14_400_000, busy_ratio=0.01)

@@ -167,6 +167,10 @@ PIECE_BYTES: Final = 512 * 1024
 """Size of a piece of a longer upload, before base64."""
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 TIMEOUT_SECONDS: Final = 5.0
+START: Final = (
+    "start it: 'systemctl start veilleuse-collector', or 'veilleuse serve' where systemd does not run it"
+)
+"""Remedy where no collector runs."""
 
 
 class CollectorNotRunning(AdminError):
@@ -187,9 +191,7 @@ def ask(data_dir: Path, operation: str, *, timeout_seconds: float = TIMEOUT_SECO
             connection.sendall(request)
             answer = _read_line(connection)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
-        raise CollectorNotRunning(
-            f"no collector runs on {data_dir}: start it with 'veilleuse serve'"
-        ) from error
+        raise CollectorNotRunning(f"no collector runs on {data_dir}: {START}") from error
     except TimeoutError as error:
         raise AdminError(
             f"the collector on {data_dir} did not answer within {timeout_seconds:g} s"

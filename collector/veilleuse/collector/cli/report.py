@@ -18,6 +18,7 @@ from typing import Annotated, Final, TypeAlias
 import typer
 
 from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.cli.output import refuse_terminal, write_output
 from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, parse_date, plural
 from veilleuse.collector.closed_years.signed_year import add_sign_off
@@ -33,6 +34,7 @@ from veilleuse.collector.documents.document import (
     add_under_way,
     renderer,
 )
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
 from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, MAX_LEVEL, Basis, Query
@@ -57,6 +59,13 @@ from veilleuse.collector.reports.indicators_document import (
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.machines import machines_of, server_rows, stretch_of
 from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
+from veilleuse.collector.reports.recommendations.document import (
+    RecommendationWriter,
+    recommendations_document,
+)
+from veilleuse.collector.reports.recommendations.facts import read_facts, read_savings, read_servers
+from veilleuse.collector.reports.recommendations.priorities import DIMENSIONS as RANKED_BY
+from veilleuse.collector.reports.recommendations.priorities import rank
 from veilleuse.collector.reports.reen import reen_document
 from veilleuse.collector.reports.summaries import emissions as emissions_summary
 from veilleuse.collector.reports.summaries import indicators as indicators_summary
@@ -143,17 +152,22 @@ def emissions(
         made = prepare_for_publication(made) if public else made
         document = add_sign_off(made.document, made.signed_year, made.statement.totals, public=public)
         if form in FOR_PEOPLE:
-            asked = emissions_summary.questions(query, document.head)
-            ask = partial(
-                emissions_report_of, sources, compare=False, random_roll_out=random, undeclared=False
-            )
-            answers = {name: ask(one).document for name, one in asked.items()}
-            document = emissions_summary.add_summary(document, answers)
+            document = _add_emissions_summary(sources, query, document, random_roll_out=random)
     write(document)
     is_released = RELEASED_UNTIL in made.document.head
     _print_notes(made.document.head, 0 if is_released else len(made.statement.withheld))
     for warning in made.warnings:
         print(warning["en"], file=sys.stderr)
+
+
+def _add_emissions_summary(
+    sources: Sources, query: Query, document: Document, *, random_roll_out: bool
+) -> Document:
+    ask = partial(
+        emissions_report_of, sources, compare=False, random_roll_out=random_roll_out, undeclared=False
+    )
+    asked = emissions_summary.questions(query, document.head)
+    return emissions_summary.add_summary(document, {name: ask(one).document for name, one in asked.items()})
 
 
 @app.command("indicators")
@@ -170,13 +184,26 @@ def indicators(
         bool,
         typer.Option("--servers", help="I6, I7 and I8 of each server: for operations, not to be published"),
     ] = False,
+    actions: Annotated[
+        bool,
+        typer.Option(
+            "--actions",
+            help="what would save most, ranked by avoidable kWh, server by server too: for operations, not to be published",
+        ),
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Write the sobriety indicators. With thresholds, coverage and who can act on each."""
     write, settings = _make_writer(form, language, output), load_settings(config)
+    if servers and actions:
+        raise UsageError("--servers and --actions are two reports: ask for one of them")
     query = replace(_query(settings, first, end, group_by, level), basis=_basis_of(basis))
-    made = make_indicators(settings, query, servers=servers)
-    if form in FOR_PEOPLE and not servers:
+    made = (
+        make_recommendations(settings, query, language)
+        if actions
+        else make_indicators(settings, query, servers=servers)
+    )
+    if form in FOR_PEOPLE and not servers and not actions:
         asked = indicators_summary.questions(query)
         made = indicators_summary.add_summary(
             made, {name: make_indicators(settings, one) for name, one in asked.items()}
@@ -272,9 +299,43 @@ def make_indicators(settings: CollectorSettings, query: Query, *, servers: bool 
     document = with_rows(
         add_under_way(document, query.today),
         until_today.tables["rows"],
-        [withheld_group_row(key) for key in found.withheld],
+        [withheld_group_row(*lacking) for lacking in found.withheld.items()],
     )
     return replace(document, assumptions=(*document.assumptions, *sums.notes))
+
+
+def make_recommendations(settings: CollectorSettings, query: Query, language: str) -> Document:
+    """Return what would save most in the whole months inside the query's period.
+
+    Raises UsageError without a whole month, or when days of the period are gone.
+    """
+    targets = targets_of(settings.indicators)
+    query = replace(query, dimensions=RANKED_BY, level=None)
+    first, end = stretch_of(query).months
+    if first == end:
+        raise UsageError(f"no whole month has ended between {query.first} and {query.end}: ask for more")
+    with open_reader(settings.data_dir) as store:
+        sources = sobriety_sources_of(store, settings.reporting)
+        head = _head(store.data, query)
+        sums = sum_for_indicators(sources.base, query)
+        part = Slice(first, end)
+        facts = read_facts(
+            sources,
+            part,
+            servers=read_servers(sources, part),
+            savings=read_savings(sources, part, query.k_anonymity),
+        )
+        found = compute_indicators(sources, query, targets, sums) if not sums.is_released else None
+    rows = [
+        *indicator_rows(sums, targets, str(head["data"])),
+        *(
+            indicators_report.row(one.meta, one.key, one.figure, data=str(head["data"]))
+            for one in (found.figures if found else ())
+        ),
+    ]
+    writer = RecommendationWriter(words(language), targets)
+    ranked = rank(rows, facts, targets, len(slices(first, end, by_month=True)))
+    return recommendations_document(ranked, facts.actions, writer, {**head, **sums.head})
 
 
 def _basis_of(text: str) -> Basis:

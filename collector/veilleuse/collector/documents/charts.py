@@ -230,11 +230,19 @@ def _tick(x: float, bottom: float, text: str, *, is_zero: bool) -> str:
     )
 
 
-def _svg(identifier: str, title: str, height: int, parts: Iterable[str], attributes: str = "") -> Markup:
+def _svg(
+    identifier: str,
+    title: str,
+    height: int,
+    parts: Iterable[str],
+    attributes: str = "",
+    *,
+    width: int = WIDTH,
+) -> Markup:
     """Wrap the parts in an SVG element; `identifier` is the id of its title, which names the drawing."""
     name = escape(identifier)
     return Markup(
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{name}" '
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{name}" '
         f'xmlns="http://www.w3.org/2000/svg"{attributes}><title id="{name}">{escape(title)}</title>'
         f"{''.join(parts)}</svg>"
     )
@@ -266,6 +274,11 @@ def _short(text: str, longest: int = LONGEST) -> str:
 # --- pages: the style sheet sets colours, lines and fonts
 
 COLUMNS_HEIGHT: Final = 290
+SMALL_WIDTH: Final = 440
+SMALL_HEIGHT: Final = 170
+SMALL_LEFT: Final = 62
+SMALL_LABELS: Final = 8
+"""Most labels of a small drawing that are all written; of more, every second one."""
 RIGHT: Final = 8
 TOP: Final = 16
 UNIT: Final = 28
@@ -289,11 +302,12 @@ def columns(
     *,
     unit: str = "",
     every: int = 1,
+    shorts: Sequence[str] = (),
 ) -> Markup:
     """Draw stacked columns over time.
 
     `write` formats the values of the axis; `unit` is written above the axis; every `every`-th label is
-    written.
+    written. `shorts`: labels for narrow screens.
     """
     totals = [sum(one.values[i] or 0.0 for one in series) for i in range(len(labels))]
     ticks = nice_ticks(max(totals, default=0.0))
@@ -318,10 +332,68 @@ def columns(
             y -= height
             parts.append(_bar(identifier, one, x + step * 0.12, y, step * 0.76, height))
         if i % every == 0:
-            parts.append(
-                f'<text class="axis middle" x="{x + step / 2:.1f}" y="{COLUMNS_HEIGHT - 10}">{escape(label)}</text>'
-            )
+            parts += _label(x + step / 2, COLUMNS_HEIGHT, label, shorts[i] if shorts else "")
     return _svg(f"{identifier}-title", title, COLUMNS_HEIGHT, parts)
+
+
+def lines(
+    identifier: str,
+    title: str,
+    labels: Sequence[str],
+    series: Sequence[Series],
+    write: Callable[[float], str],
+    *,
+    target: float | None = None,
+    shorts: Sequence[str] = (),
+) -> Markup:
+    """Draw lines over time, in a small drawing: gaps where a value is not known, and a dashed target.
+
+    `write` formats the values of the axis; `shorts`: labels for narrow screens.
+    """
+    known = [value for one in series for value in one.values if value is not None]
+    ticks = nice_ticks(max([*known, target or 0.0]), 3)
+    plot_width, plot_height = SMALL_WIDTH - SMALL_LEFT - RIGHT, SMALL_HEIGHT - TOP - BOTTOM
+    step, scale = plot_width / max(1, len(labels)), plot_height / ticks[-1]
+    bottom = TOP + plot_height
+    parts = []
+    for tick in ticks:
+        y = bottom - tick * scale
+        parts.append(
+            f'<line class="grid" x1="{SMALL_LEFT}" y1="{y:.1f}" x2="{SMALL_WIDTH - RIGHT}" y2="{y:.1f}"/>'
+            f'<text class="axis end" x="{SMALL_LEFT - 6}" y="{y + 4:.1f}">{escape(write(tick))}</text>'
+        )
+    if target is not None:
+        y = bottom - target * scale
+        parts.append(
+            f'<line class="target" x1="{SMALL_LEFT}" y1="{y:.1f}" x2="{SMALL_WIDTH - RIGHT}" y2="{y:.1f}"/>'
+        )
+    every = 1 if len(labels) <= SMALL_LABELS else 2
+    for i, label in enumerate(labels):
+        long = label if i % every == 0 else ""
+        parts += _label(SMALL_LEFT + (i + 0.5) * step, SMALL_HEIGHT, long, shorts[i] if shorts else "")
+    for one in series:
+        points = [
+            None if value is None else (SMALL_LEFT + (i + 0.5) * step, bottom - value * scale)
+            for i, value in enumerate(one.values)
+        ]
+        parts += [
+            f'<line class="l{one.colour % 8}" x1="{a[0]:.1f}" y1="{a[1]:.1f}" x2="{b[0]:.1f}" y2="{b[1]:.1f}"/>'
+            for a, b in itertools.pairwise(points)
+            if a is not None and b is not None
+        ]
+        parts += [
+            f'<circle class="c{one.colour % 8}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>'
+            for x, y in filter(None, points)
+        ]
+    return _svg(f"{identifier}-title", title, SMALL_HEIGHT, parts, width=SMALL_WIDTH)
+
+
+def _label(x: float, height: int, label: str, short: str = "") -> list[str]:
+    """Write a label below an axis; `short`: the one for narrow screens."""
+    return [
+        f'<text class="axis middle{kind}" x="{x:.1f}" y="{height - 10}">{escape(text)}</text>'
+        for kind, text in (((" long", label), (" short", short)) if short else (("", label),))
+    ]
 
 
 def shares(identifier: str, title: str, labels: Sequence[str], series: Sequence[Series]) -> Markup:

@@ -75,7 +75,7 @@ RELEASED_UNTIL: Final = "released_until"
 UNDER_WAY_UNTIL: Final = "under_way_until"
 """Column and key of the head: for a period that is not over, the last day (complete or not) in the figures.
 """
-_REASON_COLUMNS: Final = ("reason", "released_on")
+_REASON_COLUMNS: Final = ("reason", "released_on", "indicators")
 """Columns of a CSV that only rows of level `withheld` have."""
 
 

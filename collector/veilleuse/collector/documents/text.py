@@ -183,6 +183,20 @@ class Words:
         """Write the month of a day, in full, and its year."""
         return f"{self.texts['day']['months'][day.month - 1]} {day.year}"
 
+    def short_month(self, day: date) -> str:
+        """Write the month of a day, abbreviated, for an axis."""
+        return str(self.texts["day"]["short_months"][day.month - 1])
+
+    def of_month(self, day: date) -> str:
+        """Write "of" and the month of a day; French elides it: d’avril, d’octobre."""
+        month = self.month(day)
+        return self("day.of_vowel" if month[0].lower() in "ao" else "day.of", month=month)
+
+    def from_month(self, day: date, *, with_year: bool = True) -> str:
+        """Write "From" and the month of a day, likewise."""
+        month = self.month(day) if with_year else self.month(day).partition(" ")[0]
+        return self("day.from_vowel" if month[0].lower() in "ao" else "day.from", month=month)
+
     def time(self, unix_milliseconds: int) -> str:
         """Write a moment to the minute, UTC."""
         moment = instant(unix_milliseconds)

@@ -304,6 +304,8 @@ class Group:
 
     key: GroupKey
     sums: GroupSums
+    parts: tuple[GroupSums, ...] = ()
+    """Sums of its months by what these withhold; empty where all withhold the same."""
 
 
 # --- sums of servers, as each look shows them (/metrics, first page, `top`)

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from functools import partial
+from functools import partial, reduce
 from itertools import groupby
 from typing import Final, TypeAlias, TypeVar
 
@@ -16,9 +16,9 @@ from veilleuse.collector.account.statement import withheld_row
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.census import at_default_context
-from veilleuse.collector.indicators import TABLE, load_indicator
+from veilleuse.collector.indicators import TABLE, IndicatorInput, load_indicator
 from veilleuse.collector.indicators.avoidable_energy import AvoidableEnergy
-from veilleuse.collector.model.indicators import Figure
+from veilleuse.collector.model.indicators import PCS, Figure
 from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.query import GroupKey, Query, cut_entity, is_within
 from veilleuse.collector.model.sums import (
@@ -39,6 +39,16 @@ T = TypeVar("T")
 GroupOf: TypeAlias = Callable[[GroupKey], GroupKey]
 """Returns the row that holds a group."""
 
+INDICATORS_OF_PCS: Final = ", ".join(
+    identifier
+    for identifier, line in TABLE.items()
+    if line.made_of in (IndicatorInput.SUMS, IndicatorInput.MACHINES)
+    and PCS & (line.populations | line.also_of)
+)
+"""Indicators that a month lacks of a population that it withholds."""
+Parts: TypeAlias = Mapping[frozenset[Detail], GroupSums]
+"""What months withhold → their sums."""
+
 READERS_DIMENSIONS: Final = frozenset(
     {"entity", "device_class", "population", "perimeter", "power_context", "year", "month"}
 )
@@ -56,8 +66,24 @@ def sum_uses(months: Iterable[Month], query: Query) -> tuple[Group, ...]:
     A row is over consecutive months that all show it. `months` must be in order and is read once, so that
     only the answer is whole in memory.
     """
-    rows = ((month.part, _month_rows(month, query)) for month in months)
-    return tuple(Group(*row) for row in _sum_runs(rows, query, partial(add_sums, same_time=False)))
+
+    def parts(month: Month) -> Mapping[GroupKey, Parts]:
+        return {key: {sums.withheld: sums} for key, sums in _month_rows(month, query).items()}
+
+    rows = ((month.part, parts(month)) for month in months)
+    return tuple(_group(key, parts) for key, parts in _sum_runs(rows, query, _add_parts))
+
+
+def _add_parts(one: Parts, other: Parts) -> Parts:
+    found = dict(one)
+    for withheld, sums in other.items():
+        found[withheld] = add_sums(found[withheld], sums, same_time=False) if withheld in found else sums
+    return found
+
+
+def _group(key: GroupKey, parts: Parts) -> Group:
+    sums = tuple(parts.values())
+    return Group(key, reduce(partial(add_sums, same_time=False), sums), sums if len(sums) > 1 else ())
 
 
 def sum_indicators(
@@ -336,5 +362,6 @@ def _withheld_row(
         "period_to": part.end.isoformat(),
         "population": population.value,
         "reason": reason,
+        "indicators": INDICATORS_OF_PCS,
     }
     return row if key is None else {**withheld_row(key), **row}

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial, reduce
 from itertools import count, islice
 from typing import Final, NamedTuple
 
@@ -36,6 +38,7 @@ from veilleuse.collector.release.answer import (
     TOO_FEW,
     MonthStatus,
     add_shares,
+    add_sums,
     month_status,
     sum_indicators,
     sum_servers,
@@ -51,11 +54,12 @@ from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.inputs import Sources, cut_populations
 from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
-from veilleuse.collector.reports.machines import machines_of, stretch_of
+from veilleuse.collector.reports.machines import Stretch, machines_of, stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.savings import actions_in_force, compare_actions
 from veilleuse.wire.vocabulary import Population
 
+OF_SUMS: Final = made_of(IndicatorInput.SUMS)
 OF_MACHINES: Final = made_of(IndicatorInput.MACHINES)
 OF_DEVICES: Final = made_of(IndicatorInput.DEVICES)
 OF_FLEET: Final = made_of(IndicatorInput.FLEET)
@@ -100,7 +104,7 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
     if not stretches and not only_released:
         query = sources.add_places(query)
         found = gather_periods(sources.reader, sources.periods, query, sources.hosts)
-        withheld = tuple(map(withheld_row, found.withheld))
+        withheld = tuple({**withheld_row(key), "indicators": ", ".join(OF_SUMS)} for key in found.withheld)
         return IndicatorSums(found.groups, withheld, {BASIS: Basis.UNRELEASED.value})
     whole = bool(stretches)
     stretches = stretches or find_stretches(sources.released, query, cut=True)
@@ -186,12 +190,23 @@ class IndicatorFigures:
     """All figures of a query, after the disclosure rule."""
 
     figures: tuple[GroupFigure, ...]
-    withheld: tuple[GroupKey, ...]
-    """Populations too small to be shown."""
+    withheld: Mapping[GroupKey, tuple[str, ...]]
+    """Population too small to be shown → the indicators that it lacks."""
+
+
+def inventory_figures(sources: SobrietySources, query: Query, targets: Targets) -> tuple[GroupFigure, ...]:
+    """Compute I9 to I12 of the inventory alone, without anything that a machine sent."""
+    nothing = IndicatorSums((), (), {BASIS: Basis.RELEASED.value})
+    return compute_indicators(sources, query, targets, nothing, with_actions=False).figures
 
 
 def compute_indicators(
-    sources: SobrietySources, query: Query, targets: Targets, sums: IndicatorSums
+    sources: SobrietySources,
+    query: Query,
+    targets: Targets,
+    sums: IndicatorSums,
+    *,
+    with_actions: bool = True,
 ) -> IndicatorFigures:
     """Compute every figure of every group. Those of machines are in `sums` where these are released."""
     base, k, query = sources.base, query.k_anonymity, sources.base.add_perimeters(query)
@@ -199,20 +214,34 @@ def compute_indicators(
     machines = () if sums.is_released else machines_of(sources, stretch, base.hosts, base.assets)
     devices = base.inventory.devices(stretch.last_day, stretch.last_day)
     groups: list[tuple[Sequence[str], IndicatorGroup]] = []
-    withheld: list[GroupKey] = []
+    withheld: dict[GroupKey, tuple[str, ...]] = {}
     for identifiers, cells in (
         (OF_MACHINES, _by_key(query, machines, ())),
         (OF_DEVICES, _by_key(query, (), devices)),
     ):
         kept, hidden = merge_small_groups(cells, k)
         groups += [(identifiers, group) for group in kept]
-        withheld += [key for key in hidden if key not in withheld]
+        withheld |= {key: (*withheld.get(key, ()), *identifiers) for key in hidden}
     groups += [(OF_FLEET, group) for group in fleet_groups(base.inventory, sources.follows, query)]
     used = user_groups(base.inventory, devices, machines, query, stretch.last_day)
     groups += [(OF_USERS, group) for group in used]
-    groups += [(OF_ACTIONS, group) for group in action_groups(sources, query)]
+    if with_actions:
+        groups += [(OF_ACTIONS, group) for group in action_groups(sources, query)]
     cut = () if sums.is_released else cut_populations(base.periods, stretch.months, base.hosts)
-    return IndicatorFigures(_disclose_figures(groups, targets, k, cut), tuple(withheld))
+    figures = _disclose_figures(groups, targets, k, cut)
+    return IndicatorFigures(tuple(_over_its_days(one, stretch) for one in figures), withheld)
+
+
+def _over_its_days(one: GroupFigure, stretch: Stretch) -> GroupFigure:
+    """Return a figure of machines over the days that it is made of, where these are not all of the period."""
+    line, (first, end) = TABLE[one.meta.indicator], stretch.months
+    if line.made_of is not IndicatorInput.MACHINES:
+        return one
+    if line.days is not None:
+        first, end = stretch.until - timedelta(days=line.days), stretch.until
+    elif not line.has_history:
+        first, end = stretch.last_day, stretch.last_day + timedelta(days=1)
+    return one._replace(key=one.key.over(first, end)) if first < end else one
 
 
 def _disclose_figures(
@@ -313,6 +342,28 @@ def _key_of(query: Query, one: IndicatorMachine | DeviceGroup, device_class: str
     return query.group_observed(key)
 
 
+def _figures_of_group(identifier: str, group: Group, targets: Targets) -> list[GroupFigure]:
+    """Return the figures of a group; where its months together do not tell one, of the months that do."""
+    whole, *parts = (
+        list(figures_of((identifier,), IndicatorGroup(group.key, sums=sums), targets))
+        for sums in (group.sums, *group.parts)
+    )
+    if any(one.figure.value is not None for one in whole):
+        return whole
+    telling = [
+        sums
+        for sums, found in zip(group.parts, parts, strict=True)
+        if any(one.figure.value is not None for one in found)
+    ]
+    if not telling:
+        return whole
+    told = IndicatorGroup(group.key, sums=reduce(partial(add_sums, same_time=False), telling))
+    return [
+        one._replace(figure=replace(one.figure, incomplete=True))
+        for one in figures_of((identifier,), told, targets)
+    ]
+
+
 def indicator_rows(sums: IndicatorSums, targets: Targets, data: str) -> list[Row]:
     """Compute every indicator of every group it applies to, with the group's coverage, then published ones.
 
@@ -328,10 +379,10 @@ def indicator_rows(sums: IndicatorSums, targets: Targets, data: str) -> list[Row
             incomplete=group.sums.incomplete,
             data=data,
         )
-        for identifier in made_of(IndicatorInput.SUMS)
+        for identifier in OF_SUMS
         for group in sums.groups
         for inputs in (IndicatorGroup(group.key, sums=group.sums),)
-        for one in figures_of((identifier,), inputs, targets)
+        for one in _figures_of_group(identifier, group, targets)
     ]
     published = (
         indicators_report.row(load_indicator(one.indicator).meta, one.key, one.figure, data=data)

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeGuard
 
-from veilleuse.collector.documents.document import Document, Head, Row, Value
-from veilleuse.collector.model.indicators import MILLISECONDS, Figure, IndicatorMeta
-from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.documents.document import UNDER_WAY_UNTIL, Document, Head, Row, Value
+from veilleuse.collector.indicators import TABLE
+from veilleuse.collector.model.indicators import MILLISECONDS, Detail, Figure, IndicatorMeta
+from veilleuse.collector.model.query import AUTRES, GroupKey
+from veilleuse.wire.vocabulary import Population
 
 COLUMNS: Final = (
     "indicator",
@@ -76,6 +78,7 @@ RELEASED_NOTES: Final = (
     "Energy of a part is absent where its time and a model's watts would leave that of few.",
     "autres is of the whole fleet: a reader of some entities does not see it.",
     "incomplete: some machines of the row's entity or device class, or of a reader's entities, are not in it but in autres, in one of its months: it is less than the whole.",
+    "incomplete also: I1, I2, I5 or I13 of several months is that of the months that tell it, where one of them withholds it; ask by month to see which.",
     "n of several months is the most of one month.",
 )
 """Assumptions of released months."""
@@ -180,6 +183,68 @@ def row(
     return {name: value for name, value in values.items() if value is not None}
 
 
+_NO_DETAILS: Final = frozenset(
+    {
+        *COLUMNS[: COLUMNS.index("kwh")],
+        "numerator",
+        "denominator",
+        "counted_in",
+        "value_lo95",
+        "value_hi95",
+        "coverage_states",
+        "data",
+        "method_version",
+        UNDER_WAY_UNTIL,
+    }
+)
+"""Columns of a row that are no details of its figure."""
+
+
+def figure_of(row: Row) -> Figure:
+    """Return the figure that `row` wrote: to add the months of a group as the answers add them."""
+    kind = "" if "counted_in" in row else "_milliseconds"
+    low, high = _number(row, "value_lo95"), _number(row, "value_hi95")
+    return Figure(
+        _number(row, "value"),
+        int(_number(row, "n") or 0),
+        _number(row, f"numerator{kind}"),
+        _number(row, f"denominator{kind}"),
+        str(row.get("counted_in", MILLISECONDS)),
+        {name: value for name, value in row.items() if name not in _NO_DETAILS and _is_detail(value)},
+        None if low is None or high is None else (low, high),
+        _number(row, "threshold"),
+        bool(row.get("withheld")),
+        bool(row.get("incomplete")),
+    )
+
+
+def key_of(row: Row) -> GroupKey:
+    """Return the group of a row, over any period."""
+
+    def word(name: str) -> str | None:
+        value = row.get(name)
+        return None if value is None else str(value)
+
+    population = word("population")
+    return GroupKey(
+        zone=word("zone") or "",
+        population=None if population is None else Population(population),
+        memo=row["level"] == "memo",
+        entity=word("entity"),
+        device_class=word("device_class"),
+        autres=row["level"] == AUTRES,
+    )
+
+
+def _number(row: Row, name: str) -> float | None:
+    value = row.get(name)
+    return value if isinstance(value, int | float) else None
+
+
+def _is_detail(value: Value) -> TypeGuard[Detail]:
+    return isinstance(value, int | float | str)
+
+
 def document(
     rows: Iterable[Row], withheld: Iterable[Row], head: dict[str, Value | list[str] | None]
 ) -> Document:
@@ -201,12 +266,15 @@ def document(
 def with_rows(report: Document, rows: Iterable[Row], withheld: Sequence[Row]) -> Document:
     """Add these rows to the indicators report."""
     tables = dict(report.tables)
-    known = {(one.get("population"), one.get("level")) for one in tables["withheld"]}
     tables["rows"] = [*tables["rows"], *rows]
-    tables["withheld"] = [
-        *tables["withheld"],
-        *(one for one in withheld if (one.get("population"), one["level"]) not in known),
-    ]
+    lacking: dict[tuple[object, object], Row] = {
+        (one.get("population"), one["level"]): one for one in withheld
+    }
+    found = []
+    for one in tables["withheld"]:
+        same = lacking.pop((one.get("population"), one.get("level")), None)
+        found.append(one if same is None else {**one, "indicators": _join(one, same)})
+    tables["withheld"] = [*found, *lacking.values()]
     place = report.columns.index("data")
     return replace(
         report,
@@ -216,10 +284,16 @@ def with_rows(report: Document, rows: Iterable[Row], withheld: Sequence[Row]) ->
     )
 
 
-def withheld_group_row(key: GroupKey) -> Row:
-    """Build the row of a population too small to be shown."""
+def _join(*rows: Row) -> str:
+    """Return the indicators of several rows, in the order of the table."""
+    named = {name for row in rows for name in str(row["indicators"]).split(", ")}
+    return ", ".join(name for name in TABLE if name in named)
+
+
+def withheld_group_row(key: GroupKey, indicators: Iterable[str]) -> Row:
+    """Build the row of a population too small to be shown, with the indicators that it lacks."""
     words = {name: word for name, word in key.columns.items() if word is not None}
-    return {**words, "level": key.level}
+    return {**words, "level": key.level, "indicators": ", ".join(indicators)}
 
 
 def servers_document(rows: Sequence[Row], head: Head) -> Document:

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
+from typing import Final
 
-from veilleuse.collector.calendars.periods import add_months
+from veilleuse.collector.calendars.periods import Slice, add_months
 from veilleuse.collector.closed_years.published_rows import ReleasedFleet
 from veilleuse.collector.fleet.census import default_context
 from veilleuse.collector.model.hosts import Host, HostStatus
@@ -21,6 +22,9 @@ from veilleuse.collector.ports.months import ClosedYearReader, PublicationReader
 from veilleuse.collector.ports.store import DataReader, MeteringReader, PeriodReader
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.wire.vocabulary import Population
+
+_MONTHS_LOOKED_AT: Final = 36
+"""Months before the present one in which the newest released one is looked for."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,21 @@ class Sources:
     def same(self) -> dict[HostId, HostId]:
         """Return machine of a reinstalled asset → the asset's last machine, which maps to itself."""
         return self.inventory.reinstalled()
+
+    def newest_months(self, k: int, today: date, most: int = 12) -> tuple[Slice, ...]:
+        """Return the newest released month and those before it without a hole, oldest first."""
+        found: list[Slice] = []
+        end = today.replace(day=1)
+        for _ in range(_MONTHS_LOOKED_AT):
+            part = Slice(add_months(end, -1), end)
+            if self.released.has(part, k):
+                found.insert(0, part)
+            elif found:
+                break
+            if len(found) == most:
+                break
+            end = part.first
+        return tuple(found)
 
     def add_places(self, query: Query) -> Query:
         """Return the query with reinstalled machines, and what its dimensions need: perimeters, contexts."""

@@ -34,8 +34,8 @@ RESCUED: Final = ".rescued-"
 _UNWANTED: Final = ".unwanted"
 """Suffix of a rescued copy that the operator does not want."""
 NO_DATA_DIRECTORY: Final = (
-    "point VEILLEUSE__DATA_DIR, or data_dir in the file of --config, to the collector's ('make run' keeps it in "
-    "var/collector); where there is none yet run 'veilleuse init'"
+    "point VEILLEUSE__DATA_DIR, or data_dir in the file of --config, to the collector's; where there is "
+    "none yet run 'veilleuse init' as the collector's user"
 )
 """Remedy for a setting that names a directory without a collector."""
 

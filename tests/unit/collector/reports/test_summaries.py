@@ -21,12 +21,13 @@ from veilleuse.collector.documents.document import (
     MOST_SHORT_COLUMNS,
     SHORT_ROWS,
     Document,
+    Row,
     ShortTable,
     Summary,
     read_columns,
     renderer,
 )
-from veilleuse.collector.documents.text import words
+from veilleuse.collector.documents.text import NO_BREAK, words
 from veilleuse.collector.model.figures import FULL_INTERVAL
 from veilleuse.collector.model.query import Basis, Query
 from veilleuse.collector.reports.summaries import emissions as emissions_summary
@@ -50,16 +51,22 @@ def tables_of(summary: Summary) -> dict[str, ShortTable]:
 
 
 def texts_of(summary: Summary, language: str = "fr") -> list[str]:
-    """Return the texts of the first page."""
+    """Return the texts of the first page, without no-break spaces."""
     w = words(language)
     every = [summary.status, *summary.sentences]
     every += [text for one in summary.figures for text in (one.label, one.value, one.note)]
-    return [w.text(text)[0] for text in every]
+    return [w.text(text)[0].replace(NO_BREAK, " ") for text in every]
 
 
 def sentences_of(summary: Summary, language: str = "fr") -> list[str]:
-    """Return the sentences of the first page."""
-    return [words(language).text(one)[0] for one in summary.sentences]
+    """Return the sentences of the first page, without no-break spaces."""
+    return [words(language).text(one)[0].replace(NO_BREAK, " ") for one in summary.sentences]
+
+
+def name_of(row: Row) -> str:
+    """Return the name of an entity as people read it."""
+    shown: Any = row["shown"]
+    return words("fr").text(shown["entity"])[0]
 
 
 # --- emissions
@@ -84,7 +91,7 @@ def test_what_is_shown_and_the_others_are_the_total(dimension: str):
     assert math.fsum(float(str(row["share_of_total"])) for row in shown) == pytest.approx(1)
     if dimension == "entity":
         assert table.rest is not None
-        assert words("fr").text(table.rest["shown"]["entity"])[0] == "et 90 autres"  # type: ignore[call-overload, index]
+        assert name_of(table.rest) == "et 90 autres"
 
 
 def test_the_first_sentence_names_the_largest_entity_and_class():
@@ -104,7 +111,7 @@ def test_the_first_sentence_names_the_largest_entity_and_class():
         (w.word("device_class", device_class), device_class),
     ):
         assert f"« {name} »" in said
-        assert f"{w.kilograms(sums[key])}, {w.percent(sums[key] / total)}" in said
+        assert f"{w.kilograms(sums[key])}, {w.percent(sums[key] / total)}".replace(NO_BREAK, " ") in said
 
 
 def test_no_merged_group_is_called_the_largest():
@@ -118,7 +125,7 @@ def test_no_merged_group_is_called_the_largest():
     summary = summary_of(merged)
     assert sentences_of(summary)[0].startswith("« DSI » émet le plus")
     first = tables_of(summary)["entity"].rows[0]
-    assert words("fr").text(first["shown"]["entity"])[0] == "Petits groupes réunis"  # type: ignore[call-overload, index]
+    assert name_of(first) == "Petits groupes réunis"
 
 
 def test_coverage_says_what_it_means():
@@ -127,10 +134,13 @@ def test_coverage_says_what_it_means():
     for values, said in (
         (
             {},
-            "Des agents ont observé 40,0\u00a0% du temps des machines ; 25,0\u00a0% de l’énergie est estimée",
+            "Des agents ont observé 40,0 % du temps des machines ; 25,0 % de l’énergie est estimée",
         ),
         ({"representativeness": "not demonstrated"}, "n’ont pas été tirées au sort"),
-        ({"representativeness": "census"}, "Toutes les machines du parc ont été observées"),
+        (
+            {"representativeness": "census"},
+            "Toutes les machines du parc sont observées, 40,0 % de leur temps",
+        ),
         ({"coverage_states": 0.0}, "Aucune machine n’a été observée"),
     ):
         assert said in sentences_of(summary_of(with_total(document, **values)))[1]
@@ -169,11 +179,13 @@ def test_the_last_sentence_compares_with_the_same_months():
         whole, period_from="2024-01-01", period_to="2025-01-01", kgco2e_total=1.0, kwh_total=20.0
     )
     said = sentences_of(summary_of(document, before=before))[2]
-    assert said.startswith("Les mêmes mois de l’année précédente : 1,00\u00a0kgCO₂e. L’écart est de +")
+    assert said.startswith("Les mêmes mois de l’année précédente : 1,00 kgCO₂e. L’écart est de +")
     shorter = with_total(before, period_to="2024-07-01")
     observed = replace(before, head={**before.head, "basis": "observed"})
-    for other in ({}, {"before": shorter}, {"before": observed}):
-        assert "ne sont pas publiés" in sentences_of(summary_of(document, **other))[2]
+    for answers in ({}, {"before": shorter}, {"before": observed}):
+        assert "ne sont pas tous publiés" in sentences_of(summary_of(document, **answers))[2]
+    other = with_total(before, factor_kgco2e_per_kwh=None)
+    assert "plusieurs facteurs" in sentences_of(summary_of(document, before=other))[2]
     closed = with_total(document, not_compared="running")
     assert (
         sentences_of(summary_of(closed))[2]
@@ -249,7 +261,7 @@ def leaves(value: Any) -> Iterator[str]:
             yield from leaves(getattr(value, name))
 
 
-BREAKABLE = re.compile(r"\d (?:[kt]?gCO₂e|tCO₂e|[kM]?Wh|%)")
+BREAKABLE = re.compile(r"\d (?:[kt]?gCO₂e|tCO₂e|[kM]?Wh|%)| [:;»]|« ")
 
 
 def documents() -> dict[str, Document]:
@@ -375,11 +387,11 @@ def test_indicators_say_where_to_act_first():
     summary = documents()["indicators"].summary
     assert summary is not None
     first, second, _ = sentences_of(summary)
-    assert first.startswith("« Eau » peut éviter le plus : 3,00\u00a0MWh, 75,0\u00a0%")
+    assert first.startswith("« Eau » peut éviter le plus : 3,00 MWh, 75,0 %")
     assert "« Hors des horaires »" in first
-    assert "I1 allumé hors des horaires (postes de travail), 30,0\u00a0% pour 5,0\u00a0% visés" in second
+    assert "I1 allumées hors des heures d’ouverture (postes de travail), 30,0 % pour 5,0 % visés" in second
     said = texts_of(summary)
-    assert {"4,00\u00a0MWh", "entre 3,60\u00a0MWh et 4,40\u00a0MWh", "20,0\u00a0%", "0 sur 2"} <= set(said)
+    assert {"4,00 MWh", "entre 3,60 MWh et 4,40 MWh", "20,0 %", "0 sur 2"} <= set(said)
     places = tables_of(summary)["entity"]
     assert [row["outside_ratio"] for row in places.rows] == [0.3, 0.1]
 
@@ -390,11 +402,11 @@ def test_the_sheet_says_what_changed():
     assert summary is not None
     first, second, third = sentences_of(summary)
     assert first == (
-        "I1 allumé hors des horaires : 13,5\u00a0% en 2026, contre 30,0\u00a0% en 2023, soit −55,0\u00a0% ; "
-        "la cible (5,0\u00a0%) n’est pas atteinte."
+        "I1 allumées hors des heures d’ouverture : 13,5 % en 2026, contre 30,0 % en 2023, soit −55,0 % ; "
+        "la cible (5,0 %) n’est pas atteinte."
     )
     assert second.startswith("5 objectifs n’ont pas encore de valeur : 1° ")
-    assert third == "La phase d’usage est 2,0\u00a0% du bilan numérique entier."
+    assert third == "La phase d’usage est 2,0 % du bilan numérique entier."
     assert summary.chart is not None
     assert [row["perimeter"] for row in summary.chart.rows] == ["data_centre", "colleges"]
     assert [row["share_of_total"] for row in summary.chart.rows] == [0.8, 0.2]

@@ -14,10 +14,15 @@ from tests.support.publishing import publish_months
 from tests.support.reading import Reading
 from tests.unit.collector.web.test_api_release import Fleet, Seen, release
 from tests.unit.collector.web.test_api_released_months import NOW, OCTOBER, PUBLISHED, a_dozen
-from veilleuse.collector.model.query import Query
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.documents.document import Row
+from veilleuse.collector.model.indicators import Targets
+from veilleuse.collector.model.query import GroupKey, Query
+from veilleuse.collector.model.sums import Detail, Group, GroupSums, StateSums
 from veilleuse.collector.release.answer import sum_uses
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.tables import Month
+from veilleuse.collector.reports.indicators import IndicatorSums, indicator_rows
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 
@@ -116,3 +121,40 @@ def test_a_csv_says_what_it_lacks(tmp_path):
         assert answer.headers["x-total-count"] == "3"
         whole = reading.get(f"/api/v1/energy?{OCTOBER}&format=csv", token)
         assert "withheld" not in whole.text
+
+
+def month_of(number: int, on: int, *, hidden: bool = False) -> Month:
+    """Return a month of twelve PCs: hours on of 100 h outside opening hours; `hidden`: not to be told."""
+    key = GroupKey(date(2026, number, 1), date(2026, number + 1, 1), "FR", Population.WORKSTATION)
+    states = {
+        (Band.NIGHT, State.ON_IDLE): StateSums(on),
+        (Band.NIGHT, State.OFF): StateSums(100 - on),
+        (Band.OPEN, State.ON_ACTIVE): StateSums(100),
+    }
+    withheld = frozenset({Detail.OUTSIDE} if hidden else ())
+    group = Group(key, GroupSums(12, 200, states, withheld=withheld))
+    return Month(Slice(key.period_from, key.period_to), (), (group,), (), ())
+
+
+def rows_of(*months: Month) -> dict[str, Row]:
+    """Return the rows of the indicators of these months together."""
+    query = Query(months[0].part.first, months[-1].part.end, ("population",))
+    sums = IndicatorSums(sum_uses(months, query), (), {"basis": "released"})
+    return {str(row["indicator"]): row for row in indicator_rows(sums, Targets(), "real")}
+
+
+def test_a_withheld_month_leaves_the_others_of_a_period():
+    """I1 of three months, of which one withholds it, is that of the two others, and says so; it was empty."""
+    rows = rows_of(month_of(1, 10), month_of(2, 90, hidden=True), month_of(3, 30))
+    assert (rows["I1"]["value"], rows["I1"]["incomplete"]) == (0.2, True)
+    assert (rows["I1"]["numerator_milliseconds"], rows["I1"]["denominator_milliseconds"]) == (40, 200)
+    assert rows["I2"]["value"] == 130 / 430
+    assert "incomplete" not in rows["I2"]
+
+
+def test_without_a_month_that_tells_it_a_figure_stays_withheld():
+    """I1 of months that all withhold it has no value; of months that all tell it, it is not incomplete."""
+    rows = rows_of(month_of(1, 10, hidden=True), month_of(2, 90, hidden=True))
+    assert ("value" in rows["I1"], rows["I1"]["withheld"]) == (False, True)
+    rows = rows_of(month_of(1, 10), month_of(2, 20))
+    assert (rows["I1"]["value"], "incomplete" in rows["I1"]) == (0.15, False)

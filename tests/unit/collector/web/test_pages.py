@@ -40,7 +40,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
     with ExitStack() as opened:
         data = opened.enter_context(Filled(tmp_path_factory.mktemp("pages") / "data", clock=NOW.timestamp))
         month_of_workstations(data, date(2026, 10, 1), [(600, 1200)] * 24)
-        data.push(data.add_host(), minutes_of_server(20, 15, 180.0), METER)
+        data.push(data.add_host(entity="A"), minutes_of_server(20, 15, 180.0), METER)
         data.derive()
         publish_months(data, NOW.date())
         yield opened.enter_context(Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp))
@@ -59,11 +59,21 @@ def tokens(reading: Reading) -> dict[str, str | None]:
     }
 
 
+def address(reading: Reading, tokens: dict[str, str | None], page: WebPage) -> str:
+    """Return an address of the page, without a language: of one server, that of the first in the list."""
+    if page.path != "/serveur":
+        return f"{page.path}?"
+    found = re.search(r"id=([0-9a-f]+)", reading.get("/serveurs", tokens["admin"]).text)
+    assert found is not None
+    return f"/serveur?id={found[1]}&"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_who_may_open_it(reading: Reading, tokens: dict[str, str | None], page: WebPage):
     """S13: a page opens for the accounts of its guard only; its menu has the pages that the account opens."""
+    where = address(reading, tokens, page)
     for name, token in tokens.items():
-        answer = reading.get(f"{page.path}?lang=fr", token)
+        answer = reading.get(f"{where}lang=fr", token)
         expected = 200 if name in MAY_OPEN[page.guard.name] else 401 if token is None else 403
         assert answer.status_code == expected, name
         menu = set(re.findall(r'<li><a href="(/[a-z]*)\?lang=fr"(?: aria-current="page")?>', answer.text))
@@ -76,7 +86,7 @@ def test_it_is_whole_and_its_links_lead_somewhere(
     reading: Reading, tokens: dict[str, str | None], page: WebPage, language: str
 ):
     """One heading, one title, in the language asked for; no link to a page that is not there, no empty id."""
-    text = reading.get(f"{page.path}?lang={language}", tokens["admin"]).text
+    text = reading.get(f"{address(reading, tokens, page)}lang={language}", tokens["admin"]).text
     assert f'<html lang="{language}">' in text
     assert text.count("<h1") == 1
     identifiers = re.findall(r' id="([^"]*)"', text)

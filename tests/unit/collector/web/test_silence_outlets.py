@@ -27,7 +27,7 @@ from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.top import screen
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.ingest.counters import Health
-from veilleuse.collector.ipc import ask
+from veilleuse.collector.ipc import START, ask
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import (
@@ -131,7 +131,7 @@ def said(settings: CollectorSettings) -> Said:
         return Said(
             [finding for finding in run_checks(settings) if finding.check == "silence"],
             {
-                language: asyncio.run(get(f"/?lang={language}")).replace("\N{NO-BREAK SPACE}", " ")
+                language: asyncio.run(get(f"/jour?lang={language}")).replace("\N{NO-BREAK SPACE}", " ")
                 for language in ("fr", "en")
             },
             [line for line in screen(outlook, settings, words("en")).warnings if "silent" in line],
@@ -217,7 +217,7 @@ def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_sa
         assert (kept.since, kept.day, dict(kept.shares)) == (today, today, {})
     findings = [finding for finding in run_checks(settings) if finding.check == "silence"]
     assert [finding.outcome for finding in findings] == ["warning"] * 2
-    assert all("start 'veilleuse serve'" in finding.remedy for finding in findings)
+    assert all(START in finding.remedy for finding in findings)
 
 
 def test_a_collector_that_was_suspended_was_away(tmp_path):

@@ -337,7 +337,7 @@ def page(data: Filled, language: str, settings: CollectorSettings | None = None)
     reader = data.reader()
     outlook = SnapshotCache(reader, settings, NOW.timestamp, indicators.figures)
     text = body(
-        make_app(outlook, settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0"), f"/?lang={language}"
+        make_app(outlook, settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0"), f"/jour?lang={language}"
     )
     reader.close()
     return text
@@ -415,7 +415,7 @@ def test_page_before_the_first_computation(data):
     app = make_app(
         SnapshotCache(reader, settings, NOW.timestamp), settings, MetricsAuth("127.0.0.1", 1, None), "0.1.0"
     )
-    text = body(app, "/?lang=en")
+    text = body(app, "/jour?lang=en")
     reader.close()
     assert "Nothing to show yet" in text
     assert len(re.findall(r'<dt id="I\d+">', text)) == len(GLOSSARY)

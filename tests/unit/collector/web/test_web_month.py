@@ -303,7 +303,7 @@ def test_the_page_shows_the_month(data, service, language, caption, row):
     data.derive()
     (joules_of_row,) = service.of_pcs(RELEASED_ON)["month_energy_joules"].values()
     app = make_app(service.outlook, service.settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
-    text = body(app, f"/?lang={language}")
+    text = body(app, f"/jour?lang={language}")
     assert caption in text
     assert row in text
     assert words(language).energy(round(joules_of_row * 1000)) in text
@@ -325,7 +325,7 @@ def test_the_page_says_which_entity_is_there_in_part(data, service, language, wo
     data.derive()
     service.look(RELEASED_ON)
     app = make_app(service.outlook, service.settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
-    text = body(app, f"/?lang={language}")
+    text = body(app, f"/jour?lang={language}")
     assert text.replace("\u00a0", " ").count(words_of_it) == 1
     assert "C (" not in text
 
@@ -333,7 +333,7 @@ def test_the_page_says_which_entity_is_there_in_part(data, service, language, wo
 def page_of(service: Service, language: str = "en") -> str:
     """Return the first page, as of the last look."""
     app = make_app(service.outlook, service.settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
-    return body(app, f"/?lang={language}").replace("\u00a0", " ").replace("&#39;", "'")
+    return body(app, f"/jour?lang={language}").replace("\u00a0", " ").replace("&#39;", "'")
 
 
 @pytest.mark.parametrize(

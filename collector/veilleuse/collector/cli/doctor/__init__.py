@@ -51,12 +51,14 @@ from veilleuse.collector.cli.shared import (
     print_json,
 )
 from veilleuse.collector.errors import AdminError, CollectorError
-from veilleuse.collector.ipc import CollectorNotRunning, ask
+from veilleuse.collector.ipc import START, CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
 
 app = typer.Typer(**APP)
 
-_READ_THE_LOG: Final = "read the log of 'veilleuse serve'"
+_READ_THE_LOG: Final = (
+    "read the collector's log: 'journalctl -u veilleuse-collector', or what 'veilleuse serve' wrote"
+)
 
 
 def check_service(settings: CollectorSettings) -> Iterator[Finding]:
@@ -65,9 +67,7 @@ def check_service(settings: CollectorSettings) -> Iterator[Finding]:
         health: dict[str, Any] | None = ask(settings.data_dir, "health")
     except CollectorNotRunning:
         health = None
-        yield Finding(
-            "service", "warning", "no collector runs on this data directory", "start 'veilleuse serve'"
-        )
+        yield Finding("service", "warning", "no collector runs on this data directory", START)
     except AdminError as error:
         yield Finding("service", "failed", str(error), _READ_THE_LOG)
         return

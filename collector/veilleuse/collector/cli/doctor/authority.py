@@ -31,7 +31,7 @@ _CERTIFICATES: Final = (
         "server",
         "server.pem",
         SERVER_RENEWAL - timedelta(days=1),
-        "restart 'veilleuse serve': it makes a new one",
+        "restart the collector: it makes a new one",
     ),
 )
 RENEWABLE: Final = timedelta(days=400)

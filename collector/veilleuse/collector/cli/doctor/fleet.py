@@ -15,7 +15,7 @@ from veilleuse.collector.cli.doctor.findings import Finding, Outcome
 from veilleuse.collector.cli.shared import names_of
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.ipc import ask
+from veilleuse.collector.ipc import START, ask
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
@@ -37,7 +37,7 @@ SILENCE_REMEDY: Final = (
     "name, the certificates and the ports (above), then 'veilleuse-agent doctor' there; for machines that "
     "are gone for good: 'veilleuse hosts revoke'"
 )
-SILENCE_STOPPED: Final = "no collector runs here, so no machine can call: start 'veilleuse serve'"
+SILENCE_STOPPED: Final = f"no collector runs here, so no machine can call: {START}"
 SILENCE_UNJUDGED: Final = (
     "the collector was stopped or suspended until recently: run doctor again {when} after its start"
 )

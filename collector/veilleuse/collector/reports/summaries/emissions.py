@@ -33,7 +33,7 @@ from veilleuse.collector.model.closed_years import YearState
 from veilleuse.collector.model.figures import SAMPLE_INTERVAL
 from veilleuse.collector.model.query import Basis, Query
 from veilleuse.collector.reports.emissions_document import BASIS
-from veilleuse.collector.reports.summaries.change import YearChange, compare_years, sole_total
+from veilleuse.collector.reports.summaries.change import compare_years, sole_total
 from veilleuse.collector.reports.summaries.rows import (
     both,
     group_rows,
@@ -263,7 +263,7 @@ class _Emissions:
             if self.document.head.get(BASIS) == Basis.OBSERVED.value:
                 return w("summary.knowledge_observed")
             if told == Representativeness.CENSUS.value:
-                return w("summary.knowledge_census")
+                return w("summary.knowledge_census", covered=w.percent(covered or 0.0))
             if not covered:
                 return w("summary.knowledge_none")
             key = "random" if told == Representativeness.DEMONSTRATED.value else "not_random"
@@ -283,9 +283,12 @@ class _Emissions:
 
     def _change(self, total: Row) -> Text:
         """Say how the total differs from the year before, or why this is not said."""
-        found = self._compared(total)
-        if found is None or not found.before_kgco2e:
+        before = self._total_before(total)
+        if before is None:
             return self._own_change(total)
+        found = compare_years(total, before)
+        if found is None or not found.before_kgco2e:
+            return said("several_factors")
 
         def write(w: Words) -> str:
             def kilograms(value: float) -> str:
@@ -303,14 +306,13 @@ class _Emissions:
 
         return both(write)
 
-    def _compared(self, total: Row) -> YearChange | None:
-        """Compare the total with that of the same months of the year before."""
+    def _total_before(self, total: Row) -> Row | None:
+        """Return the total of the same months of the year before; None where they are not all released."""
         if self.before is None or "period_from" not in total:
             return None
         days = (date.fromisoformat(str(total[name])) for name in ("period_from", "period_to"))
         first, end = (day.replace(year=day.year - 1).isoformat() for day in days)
-        before = sole_total(self.before, first=first, end=end)
-        return None if before is None else compare_years(total, before)
+        return sole_total(self.before, first=first, end=end)
 
     def _own_change(self, total: Row) -> Text:
         """Say the change that the total itself has, or its reason for none."""

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
@@ -23,7 +24,7 @@ from veilleuse.collector.documents.document import (
     Text,
     Value,
 )
-from veilleuse.collector.documents.text import Words, words
+from veilleuse.collector.documents.text import NO_BREAK, Words, words
 from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.model.closed_years import YearState
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL
@@ -42,13 +43,15 @@ GROUP_COLUMNS: Final = (
     "n_fleet",
 )
 """Columns of a table of groups, after their name."""
+_FRENCH_MARKS: Final = re.compile(r" (?=[:;!?»])|(?<=«) ")
 _KINDS: Final = ((FULL_INTERVAL, "95"), (SAMPLE_INTERVAL, "_sample"))
 """Kind of an interval → end of its columns' names."""
 
 
 def both(write: Callable[[Words], str]) -> Text:
-    """Return a text in both languages."""
-    return {language: write(words(language)) for language in LANGUAGES}
+    """Return a text in both languages. French marks and quotes do not stand at the edge of a line."""
+    found = {language: write(words(language)) for language in LANGUAGES}
+    return {**found, "fr": _FRENCH_MARKS.sub(NO_BREAK, found["fr"])}
 
 
 def said(key: str, **values: object) -> Text:

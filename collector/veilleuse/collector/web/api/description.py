@@ -67,6 +67,10 @@ _WITHHELD: Final[Schema] = {
             "type": "string",
             "description": "; ".join(f"{k}: {v}" for k, v in _WHY_WITHHELD.items()),
         },
+        "indicators": {
+            "type": "string",
+            "description": "Of /indicators: those that the answer lacks, such as 'I1, I2'.",
+        },
         "released_on": {
             "type": "string",
             "description": "First day on which more of the period may be released: three days after a month's end.",

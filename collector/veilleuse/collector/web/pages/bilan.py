@@ -25,6 +25,7 @@ from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.summaries import emissions as emissions_summary
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.frame import Look
+from veilleuse.collector.web.pages.months import period_text
 from veilleuse.collector.web.pages.parts import (
     Amounts,
     Grid,
@@ -34,6 +35,7 @@ from veilleuse.collector.web.pages.parts import (
     cells,
     grams_of,
     interval_of,
+    paginate,
 )
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
@@ -53,7 +55,9 @@ class YearPair:
 
     months: str
     rows: tuple[tuple[str, str], ...]
-    """(what, value)."""
+    """(what, value): before, now, the change and its parts."""
+    share: str
+    """Change ÷ the year before, with its sign."""
     note: str
 
 
@@ -75,6 +79,7 @@ class BilanPage:
     trail: tuple[tuple[str, str], ...]
     """(name, address) of the branches above."""
     comparison: YearPair | None
+    why_not_compared: str
     downloads: tuple[tuple[str, str], ...]
     factors: tuple[str, ...]
     notes: tuple[str, ...]
@@ -87,15 +92,15 @@ async def bilan(look: Look) -> Mapping[str, object] | Response:
     year = look.whole_number("year", years[0], 2000, look.today.year)
     by = look.choice("by", BY)
     branch, form = look.parameter("entity"), look.parameter("format")
-    query = Query(date(year, 1, 1), date(year + 1, 1, 1), (_DIMENSIONS.get(by, by),))
+    query = year_query(year, _DIMENSIONS.get(by, by))
     document = await look.document(ResourceKind.EMISSIONS, query)
     if form:
         if form not in FORMATS:
             raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {', '.join(FORMATS)}")
         shown = replace(await _summarised(look, document, query, form), language=look.w.language)
         return await look.file(shown, form, f"veilleuse-{year}-{by}")
-    before = await _year_before(look, document, year)
-    page = _page(look, document, year, by, branch, before)
+    before, why_not = await year_before(look, document, year)
+    page = _page(look, document, year, by, branch, before, why_not)
     return {"page": page, "years": years, "bys": BY}
 
 
@@ -106,6 +111,18 @@ async def _summarised(look: Look, document: Document, query: Query, form: str) -
     asked = emissions_summary.questions(query, document.head)
     answers = {name: await look.document(ResourceKind.EMISSIONS, one) for name, one in asked.items()}
     return emissions_summary.add_summary(document, answers)
+
+
+def year_query(year: int, dimension: str) -> Query:
+    """Return the query of a year by one dimension."""
+    return Query(date(year, 1, 1), date(year + 1, 1, 1), (dimension,))
+
+
+def badge_of(document: Document) -> str:
+    """Return whether the figures are provisional, closed or unreleased."""
+    if document.head.get(BASIS) != _RELEASED:
+        return "unreleased"
+    return "closed" if document.head.get("state") == "closed_definitive" else "provisional"
 
 
 def years_of(store: ReadStore, today: date) -> tuple[int, ...]:
@@ -119,28 +136,44 @@ def years_of(store: ReadStore, today: date) -> tuple[int, ...]:
     return tuple(range(today.year, min(first, begun) - 1, -1))
 
 
-async def _year_before(look: Look, document: Document, year: int) -> Document | None:
-    """Return the same months of the year before; None without released months in both."""
+async def year_before(look: Look, document: Document, year: int) -> tuple[Document | None, str]:
+    """Return the same months of the year before; where they cannot be compared, None and the reason."""
     until = document.head.get(RELEASED_UNTIL)
     if document.head.get(BASIS) != _RELEASED or not document.tables.get("totals"):
-        return None
+        return None, ""
+    first, own = date(year - 1, 1, 1), document.tables["totals"]
     end = date.fromisoformat(str(until)) if until else date(year + 1, 1, 1)
-    query = Query(date(year - 1, 1, 1), end.replace(year=end.year - 1), ("perimeter",))
-    found = await look.document(ResourceKind.EMISSIONS, query)
-    is_whole = found.head.get(BASIS) == _RELEASED and RELEASED_UNTIL not in found.head
-    return found if is_whole and found.tables.get("totals") else None
+    end = end.replace(year=end.year - 1)
+    found = await look.document(ResourceKind.EMISSIONS, Query(first, end, ("perimeter",)))
+    totals, w = found.tables.get("totals", ()), look.w
+    if found.head.get(BASIS) != _RELEASED or not totals:
+        return None, w("bilan.no_year_before", year=year - 1)
+    for rows in (own, totals):
+        start = min(date.fromisoformat(str(row["period_from"])) for row in rows)
+        if start.month > 1:
+            return None, w("bilan.partial_year", year=start.year, first=w.month(start).partition(" ")[0])
+    if max(str(row["period_to"]) for row in totals) < end.isoformat():
+        return None, w("bilan.no_year_before", year=year - 1)
+    if len({row.get("zone") for row in (*own, *totals)}) > 1:
+        return None, w("bilan.several_zones")
+    return found, ""
 
 
 def _page(
-    look: Look, document: Document, year: int, by: str, branch: str, before: Document | None
+    look: Look,
+    document: Document,
+    year: int,
+    by: str,
+    branch: str,
+    before: Document | None,
+    why_not: str,
 ) -> BilanPage:
     w, rows = look.w, document.tables["rows"]
     totals = document.tables.get("totals", ())
     whole = sum(map(amounts_of, totals), Amounts())
     groups = _groups(rows, by, branch)
     here = {"year": year, "by": by, "entity": branch or None}
-    state, released = str(document.head.get("state", "")), document.head.get(BASIS) == _RELEASED
-    badge = "unreleased" if not released else "closed" if state == "closed_definitive" else "provisional"
+    badge = badge_of(document)
     return BilanPage(
         year,
         by,
@@ -148,11 +181,12 @@ def _page(
         badge,
         w(f"bilan.badge_{badge}"),
         _period(document, w),
-        tuple(_tiles(totals, whole, w)),
+        tuple(tiles_of(totals, w)),
         _grid(look, groups, whole, here) if groups else None,
         _months(groups, w) if by == "month" and groups else None,
         tuple(_trail(look, branch, here)) if by == "entity" else (),
-        _comparison(totals, before, w),
+        compare(totals, before, w),
+        why_not,
         tuple((w(f"bilan.as_{form}"), look.link(PATH, **here | {"format": form})) for form in FORMATS),
         tuple(_factors(document, w)),
         tuple(w.text(one)[0] for one in document.assumptions),
@@ -224,18 +258,20 @@ def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[st
             _share(one.amounts, whole, w),
             one.amounts.energy(w),
             interval_of(one.rows[0], w) or DASH if len(one.rows) == 1 else DASH,
-            _coverage(one.rows, w),
+            coverage_of(one.rows, w),
         )
         for one in groups
     )
     shown = sum((one.amounts for one in groups), Amounts())
+    page = look.whole_number("page", 1, 1, 10_000)
     foot = cells(w("bilan.sum"), shown.emissions(w), _share(shown, whole, w), shown.energy(w), "", "")
     heads = (
         Head(w(f"bilan.by_{here['by']}")),
         *(Head(w(f"bilan.{key}"), is_number=True) for key in ("emissions", "share", "energy")),
         *(Head(w(f"bilan.{key}")) for key in ("interval", "coverage")),
     )
-    return Grid(w("bilan.caption", year=here["year"]), heads, rows, foot)
+    whole_grid = Grid(w("bilan.caption", year=here["year"]), heads, rows, foot)
+    return paginate(whole_grid, page, w, lambda other: look.link(PATH, **here, page=other))
 
 
 def _name(look: Look, one: _Group, here: Mapping[str, object]) -> PageCell:
@@ -256,16 +292,17 @@ def _share(part: Amounts, whole: Amounts, w: Words) -> str:
     return DASH if not whole.grams or part.grams is None else w.percent(float(part.grams / whole.grams))
 
 
-def _coverage(rows: Iterable[Row], w: Words) -> str:
+def coverage_of(rows: Iterable[Row], w: Words) -> str:
     """Write the observed share of the machines' time, weighted by it; DASH where no machine has an agent."""
     observed = fleet = 0.0
     for row in rows:
-        fleet += _number(row, "machine_days_fleet")
-        observed += _number(row, "machine_days_observed")
+        fleet += number_of(row, "machine_days_fleet")
+        observed += number_of(row, "machine_days_observed")
     return w.percent(observed / fleet) if fleet and observed else DASH
 
 
-def _number(row: Row, name: str) -> float:
+def number_of(row: Row, name: str) -> float:
+    """Return a number of a row, 0 where it has none: for sums only."""
     value = row.get(name)
     return float(value) if isinstance(value, int | float) else 0.0
 
@@ -274,7 +311,7 @@ def _months(groups: Sequence[_Group], w: Words) -> object:
     values = tuple(None if one.amounts.grams is None else float(one.amounts.grams) for one in groups)
     scale, unit = (1_000_000, "t") if max(filter(None, values), default=0.0) >= 1_000_000 else (1_000, "kg")
     scaled = tuple(None if value is None else value / scale for value in values)
-    labels = [w.month(date.fromisoformat(one.name)).partition(" ")[0][:4] for one in groups]
+    labels = [w.short_month(date.fromisoformat(one.name)) for one in groups]
     title = w("bilan.chart", unit=f"{unit}CO₂e")
     return columns("months", title, labels, [Series(title, scaled, 0)], w.tick, unit=f"{unit}CO₂e")
 
@@ -289,16 +326,17 @@ def _trail(look: Look, branch: str, here: Mapping[str, object]) -> Iterable[tupl
         yield parts[depth - 1], look.link(PATH, **{**here, "entity": path}) if depth < len(parts) else ""
 
 
-def _tiles(totals: Sequence[Row], whole: Amounts, w: Words) -> Iterable[tuple[str, str, str]]:
+def tiles_of(totals: Sequence[Row], w: Words) -> Iterable[tuple[str, str, str]]:
+    """Yield (label, value, note) of emissions, energy and coverage; nothing without totals."""
     if not totals:
         return
-    first = totals[0] if len(totals) == 1 else {}
+    whole, first = sum(map(amounts_of, totals), Amounts()), totals[0] if len(totals) == 1 else {}
     yield w("bilan.total"), whole.emissions(w), interval_of(first, w)
     yield w("bilan.total_energy"), whole.energy(w), interval_of(first, w, "kwh")
-    yield w("bilan.total_coverage"), _coverage(totals, w), w("bilan.coverage_note")
+    yield w("bilan.total_coverage"), coverage_of(totals, w), w("bilan.coverage_note")
 
 
-def _comparison(totals: Sequence[Row], before: Document | None, w: Words) -> YearPair | None:
+def compare(totals: Sequence[Row], before: Document | None, w: Words) -> YearPair | None:
     """Compare one total with one of the year before: activity at the old factor, then the factor's change."""
     olds = () if before is None else before.tables["totals"]
     if before is None or len(totals) != 1 or len(olds) != 1:
@@ -321,13 +359,18 @@ def _comparison(totals: Sequence[Row], before: Document | None, w: Words) -> Yea
         (w("bilan.factor_effect"), _signed(factor, w)),
     )
     first, last = (date.fromisoformat(str(totals[0][key])) for key in ("period_from", "period_to"))
-    months = w("bilan.same_months", first=w.month(first), last=w.month(last - timedelta(days=1)))
+    months = w("bilan.same_months", months=period_text(first, last - timedelta(days=1), w))
     note = w("bilan.within_doubt") if _overlap(totals[0], olds[0]) else ""
-    return YearPair(months, rows, note)
+    share = w.percent(float(abs(change) / old.grams)) if old.grams else DASH
+    return YearPair(months, rows, f"{_sign(change)}{share}", note)
 
 
 def _signed(grams: Fraction, w: Words) -> str:
-    return ("+" if grams > 0 else "−" if grams < 0 else "") + w.grams(abs(grams))
+    return _sign(grams) + w.grams(abs(grams))
+
+
+def _sign(change: Fraction) -> str:
+    return "+" if change > 0 else "−" if change < 0 else ""
 
 
 def _overlap(one: Row, other: Row) -> bool:
@@ -345,7 +388,8 @@ def _period(document: Document, w: Words) -> str:
     until = document.head.get(RELEASED_UNTIL)
     if not until or str(until) == document.head["to"]:
         return w("bilan.whole_year")
-    return w("bilan.until", month=w.month(date.fromisoformat(str(until)) - timedelta(days=1)))
+    first, last = date.fromisoformat(str(document.head["from"])), date.fromisoformat(str(until))
+    return w("bilan.until", months=period_text(first, last - timedelta(days=1), w))
 
 
 def _factors(document: Document, w: Words) -> Iterable[str]:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Builds the first page from a Snapshot, in one language.
+"""Builds the page of the servers today from a Snapshot, in one language.
 
 Text and rounding only: no formula of the method.
 """
@@ -73,8 +73,8 @@ class FirstPage:
     methods: PageTable | None
 
 
-async def home(look: Look) -> dict[str, object]:
-    """Build the first page: the day's energy and states."""
+async def servers_today(look: Look) -> dict[str, object]:
+    """Build the page of the servers: the day's energy and states, and the last released month."""
     snapshot, settings = await look.snapshot(), look.settings
     return {
         "page": first_page(snapshot, look.w),
@@ -257,10 +257,10 @@ def no_month(snapshot: Snapshot, w: Words, k: int) -> str:
     if begun is None:
         return w("closed.no_pcs")
     if begun >= end:
-        return w("closed.not_yet", month=w.month(begun), day=w.long_day(released_on(begun)))
+        return w("closed.not_yet", of_month=w.of_month(begun), day=w.long_day(released_on(begun)))
     if snapshot.month is None:
-        return w("closed.waiting", month=w.month(first))
-    return w("closed.few" if snapshot.month.withheld else "closed.silent", month=w.month(first), k=k)
+        return w("closed.waiting", of_month=w.of_month(first))
+    return w("closed.few" if snapshot.month.withheld else "closed.silent", of_month=w.of_month(first), k=k)
 
 
 def _entity(month: MonthView, row: RowLabels, w: Words) -> str:

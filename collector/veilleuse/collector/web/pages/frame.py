@@ -11,10 +11,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -52,6 +52,8 @@ class PageContext:
     open_store: OpenReadStore | None = None
     clock: Callable[[], float] = time.time
     """Unix seconds."""
+    results: dict[str, tuple[object, Any]] = field(default_factory=dict)
+    """Name → (inputs, result) of what is too much work for each look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,15 @@ class Look:
             raise
         await desk.note(self.account, path, asked.query_string(), 200, sum(map(len, found.tables.values())))
         return found
+
+    async def kept(self, name: str, inputs: object, make: Callable[[], Awaitable[T]]) -> T:
+        """Return a result of all readers, made anew only where its inputs changed."""
+        known = self.context.results.get(name)
+        if known is not None and known[0] == inputs:
+            return cast("T", known[1])
+        made = await make()
+        self.context.results[name] = (inputs, made)
+        return made
 
     async def file(self, document: Document, form: str, name: str) -> Response:
         """Return a document as a file to download: csv, json, xlsx or pdf. Raises Problem."""

@@ -73,8 +73,14 @@ def indicator_part(figures: Sequence[IndicatorRow], w: Words, settings: Collecto
         tuple(_block(key, tuple(same), w, targets, k) for key, same in groupby(ordered, _identifier)),
         _chart(ordered, w),
         _commands(ordered, w),
-        tuple((key, w(f"glossary.{key}"), w(f"glossary.{key}_text", target=target)) for key in GLOSSARY),
+        tuple((key, indicator_name(key, w), w(f"glossary.{key}_text", target=target)) for key in GLOSSARY),
     )
+
+
+def indicator_name(identifier: str, w: Words) -> str:
+    """Name an indicator as the reports do, with a capital letter."""
+    name = w.word("name", load_indicator(identifier).meta.name)
+    return name[:1].upper() + name[1:]
 
 
 def _identifier(one: IndicatorRow) -> str:
@@ -88,15 +94,15 @@ def _order(one: IndicatorRow) -> tuple[str, int, bool]:
 
 def _block(identifier: str, figures: Sequence[IndicatorRow], w: Words, targets: Targets, k: int) -> Block:
     threshold = w(
-        "sobriety.threshold", period=_period(figures[0], w), threshold=_threshold(identifier, w, targets)
+        "sobriety.threshold", period=_period(figures[0], w), threshold=threshold_of(identifier, w, targets)
     )
     lines = tuple(_line(one, w, k) for one in figures)
-    return Block(identifier, w(f"glossary.{identifier}"), threshold, lines)
+    return Block(identifier, indicator_name(identifier, w), threshold, lines)
 
 
 def _line(one: IndicatorRow, w: Words, k: int) -> MachineLine:
     figure = one.figure
-    value, notes = _format_figure(one, w)
+    value, notes = format_figure(one, w)
     if figure.withheld:
         value, notes = DASH, (w("sobriety.withheld", k=k),)
     elif figure.value is None:
@@ -118,7 +124,8 @@ def _period(one: IndicatorRow, w: Words) -> str:
     return month if line.has_history else w("sobriety.plan_period", month=month)
 
 
-def _threshold(identifier: str, w: Words, targets: Targets) -> str:
+def threshold_of(identifier: str, w: Words, targets: Targets) -> str:
+    """Write the thresholds of an indicator of machines; "none" without one."""
     key = f"sobriety.{identifier}_threshold"
     if not w.has(key):
         return w("sobriety.no_threshold")
@@ -133,7 +140,7 @@ def _threshold(identifier: str, w: Words, targets: Targets) -> str:
 # --- values: (value, its basis); called only when there is a value
 
 
-def _format_figure(one: IndicatorRow, w: Words) -> tuple[str, tuple[str, ...]]:
+def format_figure(one: IndicatorRow, w: Words) -> tuple[str, tuple[str, ...]]:
     """Format the figure by its numerator and denominator."""
     figure, meta = one.figure, load_indicator(one.indicator).meta
     note = f"sobriety.{meta.indicator}_note"

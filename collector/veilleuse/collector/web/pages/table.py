@@ -10,11 +10,19 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.web.access import Guard
-from veilleuse.collector.web.pages import bilan
-from veilleuse.collector.web.pages.first_page import home
+from veilleuse.collector.web.pages import actions, bilan, park, quality, servers, sobriete
+from veilleuse.collector.web.pages.first_page import servers_today
 from veilleuse.collector.web.pages.frame import WebPage
+from veilleuse.collector.web.pages.home import home
 
 PAGES: Final = (
-    WebPage("/", "home", Guard.FLEET, home),
+    WebPage("/", "home", Guard.READERS, home),
     WebPage(bilan.PATH, "bilan", Guard.READERS, bilan.bilan),
+    WebPage(sobriete.PATH, "sobriete", Guard.READERS, sobriete.sobriete),
+    WebPage(actions.PATH, "actions", Guard.READERS, actions.actions),
+    WebPage(servers.LIST, "servers", Guard.SERVERS, servers.servers),
+    WebPage(park.PATH, "park", Guard.HOSTS, park.park),
+    WebPage(quality.PATH, "quality", Guard.READERS, quality.quality),
+    WebPage(servers.ONE, "server", Guard.SERVERS, servers.server, in_menu=False),
+    WebPage("/jour", "first_page", Guard.FLEET, servers_today, in_menu=False),
 )

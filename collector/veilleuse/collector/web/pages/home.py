@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Builds the first page: the year to date, its months, what to do, and what is wrong now.
+
+Its figures are the API's answers to the reader; the live fleet is one tile, for readers of all of it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from typing import Final
+
+from markupsafe import Markup
+
+from veilleuse.collector.account.equivalences import equivalences
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.documents.document import Document
+from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.model.query import Query
+from veilleuse.collector.release.tables import released_on
+from veilleuse.collector.reports.recommendations.priorities import gather_servers
+from veilleuse.collector.silence import SilenceLevel
+from veilleuse.collector.web.access import Guard
+from veilleuse.collector.web.api.resources import ResourceKind
+from veilleuse.collector.web.metrics.samples import energy_today
+from veilleuse.collector.web.metrics.snapshot import Snapshot
+from veilleuse.collector.web.pages import bilan
+from veilleuse.collector.web.pages.actions import link_of, priorities_of
+from veilleuse.collector.web.pages.conditions import find_conditions
+from veilleuse.collector.web.pages.first_page import no_month
+from veilleuse.collector.web.pages.frame import Look, is_limited
+from veilleuse.collector.web.pages.months import (
+    GridChart,
+    emissions_chart,
+    newest_months,
+    period_text,
+    span_text,
+)
+from veilleuse.collector.web.pages.parts import Amounts, amounts_of
+
+MOST_ACTIONS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class HomeTile:
+    """One figure with its basis, and where to read more."""
+
+    label: str
+    value: str
+    notes: tuple[str, ...] = ()
+    path: str = ""
+    """Page that tells more, linked where the reader may open it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HomePage:
+    """Values of the template."""
+
+    title: str
+    entities: tuple[str, ...]
+    """Entities that the account is limited to."""
+    simulated: bool
+    period: str = ""
+    badge: str = ""
+    tiles: tuple[HomeTile, ...] = ()
+    chart: GridChart | None = None
+    actions: tuple[Markup, ...] = ()
+    conditions: tuple[str, ...] = ()
+    has_live: bool = False
+    """True where the reader sees the whole fleet, and so what is wrong with it."""
+    is_waiting: bool = False
+    """True where silence cannot be judged yet: the service has just started."""
+    equivalents: tuple[tuple[str, str, str], ...] = ()
+    """(number, unit, source)."""
+    total: str = ""
+    empty: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Name → address: of the year by entity and by month."""
+
+
+async def home(look: Look) -> Mapping[str, object]:
+    """Build the page."""
+    w, months, snapshot = look.w, await newest_months(look), await look.snapshot()
+    entities = look.account.entities if is_limited(look.account) else ()
+    has_live = look.caller.may(Guard.FLEET) and not entities
+    year = (months[-1].end - timedelta(days=1)).year if months else look.today.year
+    page = HomePage(
+        w("home.title", year=year),
+        entities,
+        snapshot.fleet.kind.simulated,
+        tiles=tuple(_live(snapshot, w)) if has_live else (),
+        conditions=tuple(find_conditions(snapshot, months, w)) if has_live else (),
+        has_live=has_live,
+        is_waiting=any(one.level is SilenceLevel.WAITING for one in snapshot.silence),
+    )
+    if not months:
+        empty = _why_empty(look, snapshot) if has_live else w("home.no_month")
+        return {"page": replace(page, empty=empty)}
+    return {"page": await _with_figures(look, page, months, year), "span": span_text(months, w)}
+
+
+def _why_empty(look: Look, snapshot: Snapshot) -> str:
+    """Say why no month is released yet, and what to do."""
+    w = look.w
+    if not snapshot.fleet.places:
+        return w("none.hosts")
+    if snapshot.day_start.pcs.first_enrolled_on is not None:
+        return no_month(snapshot, w, look.settings.reporting.k_anonymity)
+    return w("home.first_month", day=w.long_day(released_on(snapshot.today)))
+
+
+async def _with_figures(look: Look, page: HomePage, months: Sequence[Slice], year: int) -> HomePage:
+    """Add the figures of the released months, and what to do."""
+    w = look.w
+    of_year = await look.document(ResourceKind.EMISSIONS, bilan.year_query(year, "perimeter"))
+    before, why_not = await bilan.year_before(look, of_year, year)
+    by_month = await look.document(ResourceKind.EMISSIONS, Query(months[0].first, months[-1].end, ("month",)))
+    found = await priorities_of(look, months, with_savings=False)
+    shortened = gather_servers(found.ranked, found.facts, found.writer.targets)
+    totals = of_year.tables.get("totals", ())
+    return replace(
+        page,
+        period=_period(months[-1].end, year, w),
+        badge=bilan.badge_of(of_year),
+        tiles=(*_year_tiles(look, of_year, before, why_not, year), *page.tiles),
+        chart=emissions_chart("months", _by_month(by_month), w) if totals else None,
+        actions=tuple(link_of(look, one, found) for one in shortened[:MOST_ACTIONS]),
+        equivalents=tuple(_equivalents(of_year, w)),
+        total=sum(map(amounts_of, totals), Amounts()).emissions(w),
+        empty="" if totals else w("home.no_figure"),
+        links={
+            w("home.by_entity"): look.link(bilan.PATH, year=year, by="entity"),
+            w("home.by_month"): look.link(bilan.PATH, year=year, by="month"),
+        },
+    )
+
+
+def _period(end: date, year: int, w: Words) -> str:
+    if end == date(year + 1, 1, 1):
+        return w("bilan.whole_year")
+    last, day = end - timedelta(days=1), released_on(end)
+    months = period_text(date(year, 1, 1), last, w)
+    return w("home.until", months=months, next=w.month(end).partition(" ")[0], day=w.long_day(day))
+
+
+def _year_tiles(
+    look: Look, document: Document, before: Document | None, why_not: str, year: int
+) -> Iterator[HomeTile]:
+    w, totals = look.w, document.tables.get("totals", ())
+    if not totals:
+        return
+    first, *others = bilan.tiles_of(totals, w)
+    yield HomeTile(first[0], first[1], (first[2],), bilan.PATH)
+    yield HomeTile(*others[0][:2], (others[0][2],))
+    pair = bilan.compare(totals, before, w)
+    if pair is None:
+        yield HomeTile(w("home.change", year=year - 1), DASH, (why_not,) if why_not else ())
+    else:
+        notes = (*(w("home.part", what=what, value=value) for what, value in pair.rows[2:]), pair.note)
+        yield HomeTile(w("home.change", year=year - 1), pair.share, tuple(filter(None, notes)))
+    yield HomeTile(*others[1][:2], (others[1][2],), "/qualite")
+
+
+def _by_month(document: Document) -> dict[date, Amounts]:
+    found = defaultdict[date, Amounts](Amounts)
+    for row in document.tables.get("totals", ()):
+        month = date.fromisoformat(str(row["period_from"])).replace(day=1)
+        found[month] = found[month] + amounts_of(row)
+    return dict(found)
+
+
+def _equivalents(document: Document, w: Words) -> Iterator[tuple[str, str, str]]:
+    """Yield (number, unit, source) of each comparison with a single total, rounded by the account."""
+    if document.tables.get("equivalents"):
+        (total,) = document.tables["totals"]
+        for one in equivalences(float(str(total["kgco2e_total"]))):
+            yield w.plain_number(one.shown), one.unit[w.language], one.source
+
+
+def _live(snapshot: Snapshot, w: Words) -> Iterator[HomeTile]:
+    """Yield the tile of the physical servers now; none without one."""
+    active = snapshot.fleet.servers.active(virtual=False)
+    if not active:
+        return
+    power = snapshot.fleet.power_of(virtual=False)
+    energy, _ = energy_today(snapshot, virtual=False)
+    missing, _ = snapshot.fleet.without_power(virtual=False)
+    notes = [w.count("count.server", active)]
+    if energy is not None:
+        notes.append(w("home.since_midnight", energy=w.energy(energy)))
+    if missing:
+        notes.append(w.count("home.without_power", missing))
+    value = w.watts(power.watts) if power else w("none.unknown")
+    yield HomeTile(w("home.servers"), value, (" · ".join(notes),), "/serveurs")

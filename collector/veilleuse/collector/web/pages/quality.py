@@ -1,0 +1,194 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Builds the page of how well the yearly figure is known: coverage, methods, what would narrow its interval.
+
+Its rows are the released figures of the report; nothing is computed but sums and shares of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from veilleuse.collector.documents.document import Row
+from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
+from veilleuse.collector.model.query import AUTRES, Query
+from veilleuse.collector.web.api.resources import ResourceKind
+from veilleuse.collector.web.pages.bilan import coverage_of, number_of
+from veilleuse.collector.web.pages.frame import Look
+from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, cells, interval_of, paginate
+
+PATH: Final = "/qualite"
+_ERRORS: Final = ("u_model", "u_sampling", "u_factor")
+
+
+@dataclass(frozen=True, slots=True)
+class QualityPage:
+    """Values of the template."""
+
+    period: str
+    tiles: tuple[tuple[str, str, str], ...]
+    narrow: tuple[str, ...]
+    """Sentences: what would narrow the interval most, first."""
+    classes: Grid | None
+    entities: Grid | None
+    methods: Grid | None
+    doubts: str
+    """Sentence about the inventory's doubts; empty for readers and without any."""
+
+
+async def quality(look: Look) -> Mapping[str, object]:
+    """Build the page of the year that is under way, or of the one before it in January."""
+    year = look.today.year if look.today.month > 1 else look.today.year - 1
+    period = date(year, 1, 1), date(year + 1, 1, 1)
+    classes = await look.document(ResourceKind.EMISSIONS, Query(*period, ("device_class",)))
+    entities = await look.document(ResourceKind.EMISSIONS, Query(*period, ("entity",)))
+    totals = classes.tables.get("totals", ())
+    doubts = await look.read(lambda store: len(store.inventory.doubts())) if look.is_admin else 0
+    w = look.w
+    page = QualityPage(
+        w("quality.year", year=year),
+        tuple(_tiles(totals, w)),
+        tuple(_narrow(classes.tables["rows"], totals, w)),
+        _classes(classes.tables["rows"], w),
+        _entities(entities.tables["rows"], look),
+        _methods(classes.tables["rows"], w),
+        w.count("quality.doubts", doubts) if doubts else "",
+    )
+    return {"page": page}
+
+
+def _tiles(totals: Sequence[Row], w: Words) -> Iterable[tuple[str, str, str]]:
+    if len(totals) != 1:
+        return
+    (total,) = totals
+    yield w("quality.coverage"), coverage_of(totals, w), w("quality.coverage_note")
+    low, high = _ends(total)
+    if low and high:
+        # the geometric half-width: the interval is symmetric on the log scale
+        half = math.sqrt(high / low) - 1
+        yield w("quality.width"), f"± {w.percent(half)}", interval_of(total, w, "kwh")
+    known = {name: number_of(total, name) for name in _ERRORS if name in total}
+    if known:
+        largest = max(known, key=lambda name: known[name])
+        yield w("quality.largest"), w(f"quality.{largest}"), w(f"quality.{largest}_text")
+
+
+def _ends(row: Row) -> tuple[float, float]:
+    """Return the ends of a row's energy, kWh; (0, 0) without an interval."""
+    for kind in ("95", "_sample"):
+        if f"kwh_lo{kind}" in row:
+            return number_of(row, f"kwh_lo{kind}"), number_of(row, f"kwh_hi{kind}")
+    return 0.0, 0.0
+
+
+def _variances(rows: Iterable[Row]) -> dict[str, float]:
+    """Return device class → squared width of its intervals, kWh²."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for row in rows:
+        low, high = _ends(row)
+        found[str(row.get("device_class"))] += (high - low) ** 2
+    return found
+
+
+def _narrow(rows: Sequence[Row], totals: Sequence[Row], w: Words) -> Iterable[str]:
+    """Yield what would narrow the interval most: the widest classes, and by what."""
+    variances = _variances(rows)
+    whole = sum(variances.values())
+    if not whole or not totals:
+        return
+    widest = sorted(variances, key=lambda name: -variances[name])[:3]
+    for name in widest:
+        same = [row for row in rows if str(row.get("device_class")) == name]
+        share = w.percent(variances[name] / whole)
+        model, sampling = (max(number_of(row, one) for row in same) for one in ("u_model", "u_sampling"))
+        key = "calibrate" if model >= sampling else "install"
+        if not any(number_of(row, "n") for row in same):
+            key = "unmeasured"
+        yield w(f"quality.narrow_{key}", machines=w.word("device_class", name), share=share)
+
+
+def _classes(rows: Sequence[Row], w: Words) -> Grid | None:
+    variances = _variances(rows)
+    whole = sum(variances.values())
+    by_class: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_class[str(row.get("device_class"))].append(row)
+    ordered = sorted(by_class, key=lambda name: -variances[name])
+    found = tuple(
+        cells(
+            w.word("device_class", name),
+            coverage_of(by_class[name], w),
+            PageCell(
+                w.percent(variances[name] / whole) if whole else DASH,
+                share=variances[name] / whole if whole else 0.0,
+            ),
+            interval_of(by_class[name][0], w, "kwh") or DASH if len(by_class[name]) == 1 else DASH,
+        )
+        for name in ordered
+    )
+    heads = (
+        Head(w("quality.class")),
+        Head(w("quality.coverage"), is_number=True),
+        Head(w("quality.share"), is_number=True),
+        Head(w("quality.interval")),
+    )
+    return Grid(w("quality.classes"), heads, found) if found else None
+
+
+def _entities(rows: Sequence[Row], look: Look) -> Grid | None:
+    w = look.w
+    by_entity: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        name = str(row.get("entity") or AUTRES)
+        by_entity[name].append(row)
+    found = tuple(
+        cells(
+            w("bilan.merged") if name == AUTRES else name.replace(ENTITY_SEPARATOR, " › "),
+            coverage_of(same, w),
+        )
+        for name, same in sorted(by_entity.items(), key=lambda one: _coverage(one[1]))
+    )
+    heads = Head(w("quality.entity")), Head(w("quality.coverage"), is_number=True)
+    page = look.whole_number("page", 1, 1, 10_000)
+    whole = Grid(w("quality.entities"), heads, found)
+    return paginate(whole, page, w, lambda other: look.link(PATH, page=other)) if found else None
+
+
+def _coverage(rows: Iterable[Row]) -> float:
+    fleet = sum(number_of(row, "machine_days_fleet") for row in rows)
+    return sum(number_of(row, "machine_days_observed") for row in rows) / fleet if fleet else 2.0
+
+
+def _methods(rows: Iterable[Row], w: Words) -> Grid | None:
+    """Return the share of each method, of the rows that may tell it."""
+    energies: defaultdict[str, float] = defaultdict(float)
+    for row in rows:
+        mix, energy = row.get("method_mix"), number_of(row, "kwh_total")
+        if isinstance(mix, Mapping):
+            for method, share in mix.items():
+                energies[method] += energy * float(str(share))
+        else:
+            energies["not_told"] += energy
+    whole = sum(energies.values())
+    if not whole:
+        return None
+    found = tuple(
+        cells(
+            w("quality.not_told") if name == "not_told" else w.word("method", name),
+            PageCell(w.percent(energy / whole), share=energy / whole),
+            w(f"methods.{name}_text") if w.has(f"methods.{name}_text") else w(f"quality.{name}_text"),
+        )
+        for name, energy in sorted(energies.items(), key=lambda one: -one[1])
+    )
+    heads = (
+        Head(w("methods.method")),
+        Head(w("methods.share"), is_number=True),
+        Head(w("methods.meaning")),
+    )
+    return Grid(w("quality.methods"), heads, found)
