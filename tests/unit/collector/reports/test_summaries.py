@@ -225,8 +225,14 @@ def test_a_closed_year_says_by_which_revision():
     """The status names state, moment and revision."""
     closed = {"state": "closed_definitive", "closed_unix_milliseconds": 1_772_000_000_000, "revision": 2}
     document = emissions(COLLEGES[:2], head={**RELEASED, **closed})
-    assert texts_of(summary_of(document))[0].endswith("révision 2.")
-    assert "définitif" in texts_of(summary_of(document))[0]
+    assert re.fullmatch("Année close définitivement le .*, révision 2.", texts_of(summary_of(document))[0])
+    approver: Row = {
+        **{"declaration": "approver", "declared": "Directrice", "person": "Cléo Trois"},
+        "declared_on": "2026-02-20",
+    }
+    signed = replace(document, tables={**document.tables, "sign_off": [approver]})
+    said = texts_of(summary_of(signed))[0]
+    assert said.endswith("révision 2. Approuvée par Cléo Trois, Directrice, le 20 février 2026.")
 
 
 def test_released_months_are_asked_again_by_each_dimension():

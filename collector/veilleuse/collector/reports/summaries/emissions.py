@@ -51,7 +51,7 @@ DIMENSIONS: Final = ("perimeter", "entity", "device_class", "month")
 BEFORE: Final = "before"
 """Name of the question about the same months of the year before."""
 CHART_BARS: Final = 6
-FEW: Final = 10
+FEW: Final = 12
 """Rows of the tables about method and quality."""
 QUALITY: Final = (
     "n",
@@ -74,7 +74,10 @@ QUALITY: Final = (
 """Columns of the total that say how well it is known."""
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "sign_off": ("declaration", "declared", "person", "declared_on", "declared_detail"),
-    "exclusions": ("declared", "declared_kwh", "declared_kgco2e", "declared_share", "declared_detail"),
+    "exclusions": (
+        *("declaration", "declared", "declared_kwh", "declared_kgco2e", "declared_share"),
+        "declared_detail",
+    ),
     "factors": (
         *("factor_id", "zone", "year", "factor_kgco2e_per_kwh", "factor_series", "uncertainty_percent"),
         *("provisional", "factor_source", "factor_published", "factor_sourced"),
@@ -152,7 +155,7 @@ class _Emissions:
         months = self._months()
         chart = months or _bars(tables.values())
         return Summary(
-            status_of(self.document.head),
+            status_of(self.document),
             tuple(self._figures(self.total)),
             tuple(self._sentences(self.total, tables)),
             (

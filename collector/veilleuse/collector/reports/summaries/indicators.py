@@ -55,7 +55,7 @@ def add_summary(document: Document, answers: Mapping[str, Document]) -> Document
     chart = _short(said("by_cause"), ("cause", "avoidable_kwh"), causes, bar="avoidable_kwh")
     where = _short(said("by_entity"), PLACES, places, bar="avoidable_kwh", note=said("incomplete_note"))
     summary = Summary(
-        status_of(document.head),
+        status_of(document),
         tuple(_figures(values)),
         tuple(_sentences(values, places, causes)) if values else tuple(remedies(document)),
         (

@@ -73,7 +73,7 @@ def add_summary(document: Document) -> Document:
         for key, mine in groupby(rows, lambda row: str(row["objective"]))
     )
     summary = Summary(
-        status_of(document.head),
+        status_of(document),
         tuple(_figures(document, rows, measures)),
         tuple(_sentences(rows, measures, bilan)),
         (

@@ -89,17 +89,23 @@ def interval_text(row: Row, w: Words, unit: str = "kgco2e") -> str:
     return w("amounts.interval", low=low, high=high, interval=w.word("interval", ends[0]))
 
 
-def status_of(head: Head) -> Text:
-    """Say what the figures of a report are: released, closed, or of machines' present data."""
+def status_of(document: Document) -> Text:
+    """Say what the figures of a report are: released, closed by whom, or of machines' present data."""
+    head = document.head
     state, basis = head.get("state"), head.get(BASIS)
     if state not in (None, YearState.OPEN.value):
         moment = head.get("closed_unix_milliseconds")
+        approver = next(
+            (row for row in document.tables.get("sign_off", ()) if row.get("declaration") == "approver"), {}
+        )
         return both(
-            lambda w: w(
-                "summary.closed",
-                state=w.word("state", str(state)),
-                moment=w.time(moment) if isinstance(moment, int) else "",
-                revision=head.get("revision", 1),
+            lambda w: (
+                w(
+                    f"summary.{state}",
+                    moment=w.time(moment) if isinstance(moment, int) else "",
+                    revision=head.get("revision", 1),
+                )
+                + _approval(approver, w)
             )
         )
     if basis in (Basis.UNRELEASED.value, Basis.OBSERVED.value):
@@ -109,6 +115,14 @@ def status_of(head: Head) -> Text:
         return ""
     last = date.fromisoformat(until) - timedelta(days=1)
     return both(lambda w: w("summary.provisional", month=w.month(last)))
+
+
+def _approval(approver: Row, w: Words) -> str:
+    people = [str(approver[name]) for name in ("person", "declared") if name in approver]
+    if not people:
+        return ""
+    day = w.day(str(approver.get("declared_on", "")))
+    return f" {w('summary.approved', by=', '.join(people), day=day)}"
 
 
 def sum_rows(rows: Sequence[Row]) -> dict[str, Value]:
