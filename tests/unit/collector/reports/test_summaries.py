@@ -227,7 +227,9 @@ def test_a_closed_year_says_by_which_revision():
     document = emissions(COLLEGES[:2], head={**RELEASED, **closed})
     assert re.fullmatch("Année close définitivement le .*, révision 2.", texts_of(summary_of(document))[0])
     approver: Row = {
-        **{"declaration": "approver", "declared": "Directrice", "person": "Cléo Trois"},
+        "declaration": "approver",
+        "declared": "Directrice",
+        "person": "Cléo Trois",
         "declared_on": "2026-02-20",
     }
     signed = replace(document, tables={**document.tables, "sign_off": [approver]})

@@ -18,7 +18,6 @@ from veilleuse.collector.documents.document import (
     SHORT_ROWS,
     SHOWN,
     Document,
-    Head,
     Row,
     ShortTable,
     Text,
