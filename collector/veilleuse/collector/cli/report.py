@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
-from functools import partial
 from typing import Annotated, Final, TypeAlias
 
 import typer
@@ -70,6 +69,7 @@ from veilleuse.collector.reports.reen import reen_document
 from veilleuse.collector.reports.summaries import emissions as emissions_summary
 from veilleuse.collector.reports.summaries import indicators as indicators_summary
 from veilleuse.collector.reports.summaries import reen as reen_summary
+from veilleuse.collector.reports.summaries.answers import answer_all
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
@@ -163,11 +163,9 @@ def emissions(
 def _add_emissions_summary(
     sources: Sources, query: Query, document: Document, *, random_roll_out: bool
 ) -> Document:
-    ask = partial(
-        emissions_report_of, sources, compare=False, random_roll_out=random_roll_out, undeclared=False
-    )
     asked = emissions_summary.questions(query, document.head)
-    return emissions_summary.add_summary(document, {name: ask(one).document for name, one in asked.items()})
+    answers = answer_all(sources, asked, document.head.get(BASIS), random_roll_out=random_roll_out)
+    return emissions_summary.add_summary(document, answers)
 
 
 @app.command("indicators")

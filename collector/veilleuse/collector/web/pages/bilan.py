@@ -108,8 +108,7 @@ async def _summarised(look: Look, document: Document, query: Query, form: str) -
     """Return the document with its summary, for a format that shows one."""
     if form not in FOR_PEOPLE:
         return document
-    asked = emissions_summary.questions(query, document.head)
-    answers = {name: await look.document(ResourceKind.EMISSIONS, one) for name, one in asked.items()}
+    answers = await look.groups(emissions_summary.questions(query, document.head), document.head.get(BASIS))
     return emissions_summary.add_summary(document, answers)
 
 
