@@ -75,7 +75,7 @@ def test_what_folds_is_printed_but_the_whole_tables(tmp_path: Path):
     pages = printed(summarised(), tmp_path)
     text = bare("".join(page.extract_text() for page in pages))
     assert len(pages) <= 12
-    for said in ("émet le plus", "Par entité", "et 5 autres", "Hypothèses et limites"):
+    for said in ("Ce qui émet le plus", "Par entité", "et 5 autres", "Hypothèses et limites"):
         assert bare(said) in text, said
     assert bare("Dictionnaire des colonnes") not in text
 

@@ -126,11 +126,10 @@ def short_grid(table: ShortTable, w: Words) -> TableLayout:
     """Return the rows of a short table that fit a page, the sum of the others, and the total."""
     columns = [read_columns()[name] for name in table.columns]
     shown = table.rows[: table.most]
-    lengths = [_number(row, table.bar) or 0.0 for row in (*shown, *((table.rest or {}),))]
-    longest = max(map(abs, lengths))
+    longest = max((abs(_number(row, table.bar) or 0.0) for row in shown), default=0.0)
 
-    def cells(row: Row) -> tuple[TableCell, ...]:
-        return tuple(_short(one, row, w, table.bar, longest) for one in columns)
+    def cells(row: Row, bar: str | None = None) -> tuple[TableCell, ...]:
+        return tuple(_short(one, row, w, bar, longest) for one in columns)
 
     heads = tuple(
         TableCell(
@@ -142,10 +141,10 @@ def short_grid(table: ShortTable, w: Words) -> TableLayout:
     left = len(table.rows) - table.most
     more = w.count("page.more_rows", left) if left > 0 and table.rest is None else ""
     note = " ".join(filter(None, (w.text(table.note)[0], more)))
-    rest = () if table.rest is None else (cells(table.rest),)
-    total = () if table.total is None else (cells(table.total),)
-    foot = tuple(tuple(replace(one, share=None) for one in row) for row in total)
-    return TableLayout(w.text(table.title)[0], heads, 1, (*map(cells, shown), *rest), foot, note)
+    rows = [cells(row, table.bar) for row in shown]
+    rest = [] if table.rest is None else [cells(table.rest)]
+    foot = () if table.total is None else (cells(table.total),)
+    return TableLayout(w.text(table.title)[0], heads, 1, (*rows, *rest), foot, note)
 
 
 def fact_cells(facts: Row, w: Words) -> tuple[tuple[str, TableCell], ...]:

@@ -471,7 +471,7 @@ def test_a_pdf_of_many_rows_has_few_pages():
     assert len(pypdf.PdfReader(io.BytesIO(content)).pages) <= 12
     assert "Collège13" in pdf_text(content)
     assert "Collège99" not in pdf_text(content)
-    assert bare("et 962 autres lignes, dans le classeur") in pdf_text(content)
+    assert bare("962 autres lignes sont dans le classeur.") in pdf_text(content)
 
 
 def test_rows_of_a_table_begin_below_its_two_lines():

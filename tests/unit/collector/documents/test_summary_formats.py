@@ -54,7 +54,7 @@ def test_a_pdf_has_at_most_twelve_pages(entities: int):
         first, second = (bare(one.extract_text()) for one in pages[:2])
         w = words("fr")
         assert bare(w.kilograms(float(str(total["kgco2e_total"])))) in first
-        assert "émetleplus" in first
+        assert "Cequiémetleplus" in first
         assert "Parentité" in second
         assert entities <= 20 or bare(f"et {w.number(entities - 20)} autres") in second
         assert bare("veilleuse report emissions --from 2025-01-01 --to 2026-01-01") in pdf_text(content)
@@ -73,7 +73,7 @@ def test_nor_do_long_names_and_notes_make_it_longer(names: list[str]):
     tables = {**document.tables, "sign_off": signed, "exclusions": signed}
     full = add_summary(replace(document, head=head, tables=tables), {})
     assert pages_of(full) <= MOST_PAGES
-    assert bare("autres notes, dans le classeur") in pdf_text(renderer("pdf")(full))
+    assert bare("autres notes sont dans le classeur.") in pdf_text(renderer("pdf")(full))
 
 
 def test_bars_and_tables_of_a_pdf_are_tagged():

@@ -94,7 +94,7 @@ def test_what_is_shown_and_the_others_are_the_total(dimension: str):
         assert name_of(table.rest) == "et 90 autres"
 
 
-def test_the_first_sentence_names_the_largest_entity_and_class():
+def test_the_first_sentence_names_what_emits_most():
     """The names and shares are those of an own sum over the rows."""
     document = emissions(COLLEGES[:7])
     sums: defaultdict[str, float] = defaultdict(float)
@@ -110,8 +110,8 @@ def test_the_first_sentence_names_the_largest_entity_and_class():
         (entity.removeprefix("Métropole > "), entity),
         (w.word("device_class", device_class), device_class),
     ):
-        assert f"« {name} »" in said
-        assert f"{w.kilograms(sums[key])}, {w.percent(sums[key] / total)}".replace(NO_BREAK, " ") in said
+        told = f"« {name} », {w.kilograms(sums[key])} ({w.percent(sums[key] / total)} du total)"
+        assert told.replace(NO_BREAK, " ") in said
 
 
 def test_no_merged_group_is_called_the_largest():
@@ -123,7 +123,7 @@ def test_no_merged_group_is_called_the_largest():
     rows = [{**row, "kgco2e_total": 1e6} if row["entity"] == "autres" else row for row in rows]
     merged = replace(document, tables={**document.tables, "rows": rows})
     summary = summary_of(merged)
-    assert sentences_of(summary)[0].startswith("« DSI » émet le plus")
+    assert sentences_of(summary)[0].startswith("Ce qui émet le plus : l’entité « DSI », ")
     first = tables_of(summary)["entity"].rows[0]
     assert name_of(first) == "Petits groupes réunis"
 

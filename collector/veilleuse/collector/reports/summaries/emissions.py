@@ -237,24 +237,22 @@ class _Emissions:
         yield self._change(total)
 
     def _largest(self, tables: Mapping[str, ShortTable | None]) -> Text | None:
-        """Say which entity, and which class, emits most."""
-        place = "entity" if tables["entity"] else "perimeter"
-        rows = {name: _first_named(tables[name], name) for name in (place, "device_class")}
+        """Say which perimeter, entity and class emit most."""
+        rows = {name: row for name, table in tables.items() if (row := _first_named(table, name)) is not None}
 
         def write(w: Words) -> str:
-            text = w("summary.and").join(
+            parts = (
                 w(
-                    f"summary.largest_{'class' if name == 'device_class' else 'entity'}",
+                    f"summary.largest_{name}",
                     name=_name(row, name, w),
                     value=w.kilograms(number(row, "kgco2e_total") or 0.0),
                     share=w.percent(number(row, "share_of_total") or 0.0),
                 )
                 for name, row in rows.items()
-                if row is not None
             )
-            return f"{text[:1].upper()}{text[1:]}."
+            return w("summary.largest", parts=w("summary.and").join(parts))
 
-        return both(write) if any(rows.values()) else None
+        return both(write) if rows else None
 
     def _knowledge(self, total: Row) -> Text:
         """Say what was observed, what is estimated from it, and what the interval holds."""

@@ -167,7 +167,7 @@ class Look:
         return made
 
     async def groups(self, asked: Mapping[str, Query], basis: object) -> Mapping[str, Document]:
-        """Return the answers behind the summary of a report of this basis that the reader got. Raises Problem."""
+        """Return the answers behind the summary of a report. Raises Problem."""
         desk, _ = self._sources()
         return await desk.groups(asked, basis, self.account)
 
