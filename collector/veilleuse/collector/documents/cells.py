@@ -26,6 +26,7 @@ SAMPLED: Final = 200
 """Rows that determine the width of a column."""
 MANY: Final = 100
 """Largest number of a column from which its decimals are not shown."""
+_HEAD: Final = {"bold": True, "text_wrap": True, "valign": "top", "bottom": 1, "bg_color": "#E4E9F0"}
 _FORMATS: Final[Mapping[str, dict[str, object]]] = {
     "title": {"bold": True, "font_size": 14},
     "heading": {"bold": True, "font_size": 12, "font_color": "#17324D"},
@@ -34,9 +35,10 @@ _FORMATS: Final[Mapping[str, dict[str, object]]] = {
     "line": {"bold": True, "valign": "top"},
     "plain": {"valign": "top"},
     "wrap": {"text_wrap": True, "valign": "top", "align": "left"},
-    "head": {"bold": True, "text_wrap": True, "valign": "top", "bottom": 1, "bg_color": "#E4E9F0"},
+    "head": _HEAD,
+    "head_right": {**_HEAD, "align": "right"},
     "name": {"font_color": "#4A5666", "italic": True, "font_size": 9},
-    "date": {"num_format": "yyyy-mm-dd"},
+    "date": {"num_format": "yyyy-mm-dd", "valign": "top"},
     "time": {"num_format": "yyyy-mm-dd hh:mm:ss"},
 }
 
@@ -99,8 +101,14 @@ class CellWriter:
             sheet.write_number(line, place, ExactNumber(value), self.look("#,##0"))
         elif isinstance(value, str) and one.kind is not ValueKind.DATE and place:
             self.text(sheet, line, place, self._w.value(one, value, row), "wrap")
+        elif isinstance(value, str) and one.kind is not ValueKind.DATE:
+            self.text(sheet, line, place, self._w.value(one, value, row), "plain")
         else:
             self.value(sheet, line, place, one, value, row)
+
+    def heading(self, sheet: Worksheet, line: int, place: int, one: Column, text: str) -> None:
+        """Write the heading of a column: of numbers it stands right, as they do."""
+        self.text(sheet, line, place, text, "head_right" if one.kind in NUMERIC and place else "head")
 
     def text(self, sheet: Worksheet, line: int, place: int, text: str, look: str = "") -> None:
         """Write a text, as a string whatever it begins with."""
@@ -109,7 +117,7 @@ class CellWriter:
     def look(self, name: str) -> Format:
         """Return the format of that name, or the number format."""
         if name not in self._formats:
-            self._formats[name] = self._workbook.add_format(_FORMATS.get(name) or {"num_format": name})
+            self._formats[name] = self._workbook.add_format(_FORMATS.get(name) or {"num_format": name, "valign": "top"})
         return self._formats[name]
 
 

@@ -221,6 +221,14 @@ def test_present_data_of_machines_are_not_to_be_passed_on():
     assert words("fr").number(machines) in texts_of(summary)
 
 
+def test_months_that_are_not_released_are_told():
+    """A year of which the first months are not released says from which month its figures are."""
+    document = emissions(COLLEGES[:2])
+    assert texts_of(summary_of(document))[0].endswith("mois publiés, jusqu’à décembre 2025 inclus.")
+    later = with_total(document, period_from="2025-05-01")
+    assert "de mai 2025 à décembre 2025 inclus" in texts_of(summary_of(later))[0]
+
+
 def test_a_closed_year_says_by_which_revision():
     """The status names state, moment and revision."""
     closed = {"state": "closed_definitive", "closed_unix_milliseconds": 1_772_000_000_000, "revision": 2}

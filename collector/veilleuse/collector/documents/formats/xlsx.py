@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +28,7 @@ from veilleuse.collector.documents.cells import (
 from veilleuse.collector.documents.charts import COLOURS
 from veilleuse.collector.documents.document import (
     KEY,
+    MOST_SHORT_COLUMNS,
     Chart,
     Column,
     Document,
@@ -64,8 +65,8 @@ HEAD_ROWS: Final = 2
 EPOCH: Final = datetime(2000, 1, 1)  # noqa: DTZ001 # a spreadsheet knows no zone; for documents without a moment
 CHART_ROWS: Final = 22
 """Rows of a sheet that one chart covers."""
-HEADING_HEIGHT: Final = 32
-"""Height of a heading of two lines, in points."""
+HEADING_HEIGHT: Final = 42
+"""Height of a heading of three lines, in points."""
 LINE: Final = 130
 """Characters of a line of text, which runs over the empty cells beside it."""
 SHAPES: Final[Mapping[str, dict[str, str]]] = {
@@ -129,7 +130,7 @@ class _Book:
         document, w = self._document, self._w
         sheet = self._sheet(self._first)
         sheet.set_column(0, 0, 42)
-        sheet.set_column(1, 11, 15)
+        sheet.set_column(1, MOST_SHORT_COLUMNS - 1, 15)
         sheet.hide_gridlines(2)
         self._cells.text(sheet, 0, 0, document_title(document, w), "title")
         line = self._lines(sheet, 1, [w("page.product"), *self._warnings()], bold=True)
@@ -177,10 +178,7 @@ class _Book:
         for table in part.tables:
             if table.rows:
                 line = self._short(sheet, line, table)
-        for label, cell in fact_cells(part.facts, w):
-            self._cells.text(sheet, line, 0, label, "strong")
-            self._cells.text(sheet, line, 1, cell.text, "plain")
-            line += 1
+        line = self._facts(sheet, line, [(label, cell.text) for label, cell in fact_cells(part.facts, w)])
         return self._lines(sheet, line, [w.text(one)[0] for one in part.notes]) + 1
 
     def _short(self, sheet: Worksheet, line: int, table: ShortTable) -> int:
@@ -215,7 +213,7 @@ class _Book:
         columns = [read_columns()[name] for name in table.columns]
         sheet.set_row(line, HEADING_HEIGHT)
         for place, one in enumerate(columns):
-            self._cells.text(sheet, line, place, one.label(self._w.language), "head")
+            self._cells.heading(sheet, line, place, one, one.label(self._w.language))
         return columns
 
     def _short_rows(
@@ -244,16 +242,23 @@ class _Book:
         w = self._w
         self._cells.text(sheet, line + 1, 0, w("page.about"), "heading")
         line = self._lines(sheet, line + 2, [w("page.unrounded"), w("page.absent")])
-        for label, text in facts(self._document, w):
-            self._cells.text(sheet, line, 0, label, "strong")
-            self._cells.text(sheet, line, 1, text, "plain")
-            line += 1
+        line = self._facts(sheet, line, facts(self._document, w))
+        sheet.print_area(0, 0, line, MOST_SHORT_COLUMNS - 1)
 
-    def _lines(self, sheet: Worksheet, line: int, texts: Sequence[str], *, bold: bool = False) -> int:
+    def _facts(self, sheet: Worksheet, line: int, lines: Iterable[tuple[str, str]]) -> int:
+        """Write labels with their texts beside them; return the next line."""
+        for label, text in lines:
+            self._cells.text(sheet, line, 0, label, "strong")
+            line = max(line + 1, self._lines(sheet, line, [text], place=1))
+        return line
+
+    def _lines(
+        self, sheet: Worksheet, line: int, texts: Sequence[str], *, place: int = 0, bold: bool = False
+    ) -> int:
         """Write texts one below the other, cut into lines; return the next line."""
         for text in texts:
             for part in textwrap.wrap(text, LINE, break_on_hyphens=False):
-                self._cells.text(sheet, line, 0, part, "line" if bold else "plain")
+                self._cells.text(sheet, line, place, part, "line" if bold else "plain")
                 line += 1
         return line
 
@@ -264,7 +269,7 @@ class _Book:
         columns = self._spread_of(table)
         for place, (one, key, label) in enumerate(columns):
             sheet.set_column(place, place, width_of(one, key, label, rows))
-            self._cells.text(sheet, 0, place, label, "head")
+            self._cells.heading(sheet, 0, place, one, label)
         for place, (_, key, _) in enumerate(columns):
             self._cells.text(sheet, 1, place, key, "name")
         for line, row in enumerate(rows, HEAD_ROWS):

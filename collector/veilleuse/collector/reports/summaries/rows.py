@@ -113,6 +113,10 @@ def status_of(document: Document) -> Text:
     if not isinstance(until, str):
         return ""
     last = date.fromisoformat(until) - timedelta(days=1)
+    first = min((str(row["period_from"]) for row in document.tables.get("totals", ())), default="")
+    if first > str(head.get("from")):  # earlier months are not released
+        begun = date.fromisoformat(first)
+        return both(lambda w: w("summary.provisional_from", first=w.month(begun), month=w.month(last)))
     return both(lambda w: w("summary.provisional", month=w.month(last)))
 
 
