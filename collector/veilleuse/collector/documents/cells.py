@@ -117,7 +117,9 @@ class CellWriter:
     def look(self, name: str) -> Format:
         """Return the format of that name, or the number format."""
         if name not in self._formats:
-            self._formats[name] = self._workbook.add_format(_FORMATS.get(name) or {"num_format": name, "valign": "top"})
+            self._formats[name] = self._workbook.add_format(
+                _FORMATS.get(name) or {"num_format": name, "valign": "top"}
+            )
         return self._formats[name]
 
 

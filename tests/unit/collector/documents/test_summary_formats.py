@@ -83,9 +83,11 @@ def test_the_other_reports_have_few_pages_too():
     """A sheet of 300 objectives, 500 measures and 100 lines of a bilan; indicators of 500 groups."""
     sheet, indicators = reen_report(), indicators_report()
     (moved, _) = sheet.tables["rows"]
-    rows = [{**moved, "objective": str(1 + number // 50)} for number in range(300)]
-    measures = [{"what": LONG[0], "objective": "2", "saving_kwh": 1.5 * number} for number in range(500)]
-    bilan = [{**sheet.tables["bilan"][0], "item": LONG[0]} for _ in range(100)]
+    rows: list[Any] = [{**moved, "objective": str(1 + number // 50)} for number in range(300)]
+    measures: list[Any] = [
+        {"what": LONG[0], "objective": "2", "saving_kwh": 1.5 * number} for number in range(500)
+    ]
+    bilan: list[Any] = [{**sheet.tables["bilan"][0], "item": LONG[0]} for _ in range(100)]
     tables = {**sheet.tables, "rows": rows, "measures": measures, "bilan": bilan}
     assert pages_of(reen_summary.add_summary(replace(sheet, tables=tables))) <= MOST_PAGES
     many = [
