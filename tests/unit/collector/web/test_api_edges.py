@@ -146,11 +146,11 @@ def test_what_is_kept_is_bounded(reading, monkeypatch):
     def of(number: int) -> Document:
         return Document({}, (), {"rows": [row] * number}, ("rows",))
 
-    monkeypatch.setattr(desk, "KEPT_ROWS", 10)
+    monkeypatch.setattr(desk, "KEPT_ROWS", 40)
     for name in range(desk.KEPT_ANSWERS + 2):
         reading.desk.desk._keep((name,), of(1))
     assert len(reading.desk.desk._cache) == desk.KEPT_ANSWERS
-    reading.desk.desk._keep(("many",), of(9))
+    reading.desk.desk._keep(("many",), of(39))
     assert len(reading.desk.desk._cache) == 2
     reading.desk.desk._keep(("more",), of(50))
     assert list(reading.desk.desk._cache) == [("more",)]

@@ -42,6 +42,7 @@ from veilleuse.collector.reports.readers import sources_of, targets_of
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind
+from veilleuse.collector.web.metrics.fleet_emissions import inputs_of_released
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
@@ -134,6 +135,25 @@ class Figures:
         self._settings = settings
         self._book = book
         self._clock = clock
+
+    def inputs(self, query: ApiQuery, account: Account) -> tuple[object, ...] | None:
+        """Return all that a reader's released answer depends on; None where live data are in the answer.
+
+        Raises UnknownZone and the store's errors.
+        """
+        asked = query.asked
+        if asked is None or query.kind is ResourceKind.INDICATORS or account.role is Role.ADMIN:
+            return None
+        today = datetime.fromtimestamp(self._clock(), UTC).date()
+        years = range(asked.first.year, asked.end.year + 1)
+        with self._open_store() as store:
+            sources = sources_of(store, self._settings.reporting, self._reader)
+            return (
+                today,
+                store.inventory.inventory_imported_on(),
+                sources.metering.declarations(),
+                *inputs_of_released(sources, years),
+            )
 
     def document(self, query: ApiQuery, account: Account) -> Document:
         """Build the whole answer, before it is cut into pages.
