@@ -203,6 +203,10 @@ bench-metrics: $(VENV)/.dev ## milliseconds of one scrape
 bench-look: $(VENV)/.dev ## milliseconds of a look, seconds of yearly reports, at 1,000 to 100,000 machines; ARGS=--small stops at 10,000
 	@$(PY) tests/bench/look.py $(ARGS)
 
+.PHONY: screenshots
+screenshots: $(VENV)/.dev peers ## pictures of every page, report and `top` into docs/images; ARGS="--data DIR" takes a filled directory
+	@$(PY) -m tests.support.screenshots $(ARGS)
+
 .PHONY: bench-months
 bench-months: $(VENV)/.dev ## size and reading of a year of months of 10,000 machines
 	@$(PY) tests/bench/months.py

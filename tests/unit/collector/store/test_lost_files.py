@@ -7,6 +7,7 @@ from __future__ import annotations
 import resource
 import shutil
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -30,6 +31,7 @@ from veilleuse.collector.model.records import AppendOutcome
 from veilleuse.collector.store import create_store, open_store
 from veilleuse.collector.store.directory import find_undecided, name_remedy
 from veilleuse.collector.store.sqlite import SqliteStore
+from veilleuse.collector.store.sqlite.own_files import OwnFiles
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 AFTER = 40
@@ -38,7 +40,7 @@ AFTER = 40
 
 @pytest.fixture(autouse=True)
 def no_file_above_a_gibibyte() -> Iterator[None]:
-    """Bound the size of files: once SQLite grew a garbled index (-shm) to 24 GB, all of the memory."""
+    """Bound the size of files: a rollback grew a garbled index (-shm) to 24 GB, all of the memory."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, before[1]))
     yield
@@ -146,6 +148,56 @@ def test_nothing_is_acknowledged_once_a_file_is_lost(tmp_path, lost: Lost):
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as found:
         assert found.execute("PRAGMA quick_check").fetchone() == ("ok",)
         assert found.execute("SELECT count(*) FROM records").fetchone()[0] >= made.acknowledged
+
+
+def _garble_count(index: Path) -> None:
+    """Overwrite the number of frames in the index of a WAL: with a million, the index would have 7.7 MiB."""
+    with index.open("r+b") as file:
+        file.seek(16)
+        file.write((1_000_000).to_bytes(4, sys.byteorder))
+
+
+@pytest.mark.parametrize("error", [StoreLost, ZeroDivisionError])
+def test_a_rollback_makes_a_garbled_index_no_longer(tmp_path, error: type[Exception]):
+    """A rollback of SQLite makes an index as long as its header says, up to 32 GiB."""
+    limits = settings.Store(free_bytes_minimum=0)
+    with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
+        store.registry.put_site(site())
+        index = tmp_path / "data.db-shm"
+        before = index.stat().st_size
+
+        def write() -> None:
+            with store.transaction():
+                enrol(store.registry)
+                _garble_count(index)
+                if error is ZeroDivisionError:
+                    raise ZeroDivisionError
+
+        with pytest.raises(error):
+            write()
+        assert index.stat().st_size == before
+        with pytest.raises(StoreLost, match="-shm was written by another program"), store.transaction():
+            pass
+    with closing(open_store(tmp_path, limits)) as store:
+        assert store.registry.sites() == (site(),)
+        assert store.data.row("SELECT count(*) FROM hosts") == (0,)
+
+
+def test_an_index_garbled_during_the_check_is_not_a_truncated_wal(tmp_path, monkeypatch):
+    """An index that is garbled after its own check counts more frames than the WAL has."""
+    limits = settings.Store(free_bytes_minimum=0)
+    with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
+
+        def garble_after_check(*_: object, **__: object) -> bool:
+            _garble_count(tmp_path / "data.db-shm")
+            return False
+
+        monkeypatch.setattr(OwnFiles, "_is_written", garble_after_check)
+        with pytest.raises(StoreLost, match="-shm was written by another program") as caught:
+            store.registry.put_site(site())
+        assert not caught.value.rescue
+    with closing(open_store(tmp_path, limits)) as store:
+        assert store.registry.sites() == (site(),)
 
 
 def test_readers_and_a_removed_lock_disturb_nobody(tmp_path):

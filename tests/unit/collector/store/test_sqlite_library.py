@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
 import re
 import sys
 from pathlib import Path
@@ -92,6 +93,8 @@ def _require_wheel() -> None:
     try:
         importlib.metadata.version("pysqlite3")
     except importlib.metadata.PackageNotFoundError:
+        if (sys.platform, platform.machine()) == ("linux", "x86_64"):
+            pytest.fail("pysqlite3 is not installed: make .venv/.dev")
         pytest.skip("pysqlite3 has wheels for Linux on x86-64 only")
 
 

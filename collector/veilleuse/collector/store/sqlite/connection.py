@@ -162,6 +162,8 @@ class Database:
             except BaseException:
                 # SQLite has often rolled back by itself after a full disk or an I/O error.
                 if connection.in_transaction:
+                    if self._own is not None:
+                        self._own.bound_index()
                     with suppress(sqlite3.Error):
                         for statement in undo.split(";"):
                             connection.execute(statement)

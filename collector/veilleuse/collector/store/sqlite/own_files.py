@@ -35,6 +35,12 @@ _INDEX: Final = struct.Struct("=16xI12x8s")
 
 Source: sqlite.org/walformat.html.
 """
+_COUNT: Final = struct.Struct("=I")
+_COUNT_AT: Final = 16
+_PART_BYTES: Final = 32 * 1024
+_PART_FRAMES: Final = 4096
+_FIRST_PART_LACKS: Final = 34
+"""An index consists of parts with room for so many frames; a header takes the room of some in the first."""
 _WAL_HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
 _PIECE_BYTES: Final = 256 * 1024
@@ -59,7 +65,7 @@ class OwnFiles:
         self._index_size = self._index.stat().st_size
         self._closings = _Events((path, self._wal), _CLOSE_WRITE)
         self._writings = _Events((self._index,), _MODIFY)
-        self._follow_wal()
+        self._follow_wal(*self._frames())
 
     def close(self) -> None:
         """End the watches; SQLite keeps its own descriptors."""
@@ -95,6 +101,19 @@ class OwnFiles:
                 self._index, "was written by another program", self._whole(" with its WAL"), index_only=True
             )
         self._index_size = size
+
+    def bound_index(self) -> None:
+        """Let the index count no more frames than it has room for. Call it before a rollback.
+
+        A rollback does not verify this number, and makes the index as long as it says: up to 32 GiB, or
+        all the mappings that a process may have. Source: `sqlite3WalUndo` in SQLite's wal.c.
+        """
+        index = self._descriptors[self._ids[self._index]]
+        with suppress(OSError):  # the rollback is due in any case
+            parts = os.fstat(index).st_size // _PART_BYTES
+            room = parts * _PART_FRAMES - _FIRST_PART_LACKS
+            if parts and self._frames()[0] > room:
+                os.pwrite(index, _COUNT.pack(room), _COUNT_AT)
 
     def check(self) -> None:
         """Raise StoreLost when one of the three is another file, is shorter than before, or was written by
@@ -148,18 +167,21 @@ class OwnFiles:
         """Read the whole WAL again: readers close it after use, as a foreign program does."""
         wal, (frames, salts) = self._descriptors[self._ids[self._wal]], self._frames()
         same = salts == self._salts  # otherwise it has restarted: its earlier frames are in the database
+        what = ""
         if os.fstat(wal).st_size < max(self._end(frames), self._wal_size if same else 0):
-            raise StoreLost(self._wal, "was truncated", "", rescue=True)
-        if written and same and _crc(wal, 0, self._wal_bytes, 0) != self._wal_crc:
-            raise StoreLost(self._wal, "was written by another program", "", rescue=True)
-        self._follow_wal()
+            what = "was truncated"
+        elif written and same and _crc(wal, 0, self._wal_bytes, 0) != self._wal_crc:
+            what = "was written by another program"
+        if what:
+            self.check_index()  # a wrong index also counts more frames than the WAL has
+            raise StoreLost(self._wal, what, "", rescue=True)
+        self._follow_wal(frames, salts)
 
-    def _follow_wal(self) -> None:
+    def _follow_wal(self, frames: int, salts: bytes) -> None:
         """Add the frames since the last check to the checksum; a WAL that has restarted has other salts."""
-        frames, salts = self._frames()
-        if salts != self._salts or self._end(frames) < self._wal_bytes:
-            self._salts, self._wal_bytes, self._wal_crc = salts, 0, 0
         wal, end = self._descriptors[self._ids[self._wal]], self._end(frames)
+        if salts != self._salts or end < self._wal_bytes:
+            self._salts, self._wal_bytes, self._wal_crc = salts, 0, 0
         self._wal_crc = _crc(wal, self._wal_bytes, end, self._wal_crc)
         self._wal_bytes, self._wal_size = end, os.fstat(wal).st_size
 
