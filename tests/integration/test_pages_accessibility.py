@@ -54,7 +54,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str
     """Give address → page, of a fleet with a released month and a server, as an administrator sees them."""
     month, _ = last_month(reporting_day())
     with Filled(tmp_path_factory.mktemp("pages") / "data") as data:
-        month_of_workstations(data, date(month.year, month.month, 1), [(600, 1200)] * 24)
+        month_of_workstations(data, date(month.year, month.month, 1), [(600, 1200)] * 32)
         data.push(data.add_host(entity="A"), minutes_of_server(20, 15, 180.0), METER)
         data.derive()
         publish_months(data, reporting_day())

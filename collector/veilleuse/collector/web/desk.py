@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import re
 import time
 from collections import OrderedDict, defaultdict, deque
@@ -41,6 +40,8 @@ KEEP_SECONDS: Final = 60.0
 """Seconds that an answer with live data is cached, so that its pages are cut from one answer."""
 LOCAL: Final = Account(0, "local", Role.READER, (), b"", 0, 0)
 """Who reads pages without an account, here or with the token of /metrics: released figures only."""
+KEEP_RELEASED_SECONDS: Final = 600.0
+"""The same of a released answer, unless its inputs change: a note may tell of what is not among them."""
 NoteAccess = Callable[[int, str, str, int, int], None]
 """Writes (account_id, route, query, status, rows) to the access journal. Raises AdminError."""
 log = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ class Desk:
     async def document(self, query: ApiQuery, account: Account) -> Document:
         """Return the cached answer, or build it in this account's turn.
 
-        A released answer stays good, for all readers of the same entities, until its inputs change.
+        A released answer stays good longer, for all readers of the same entities, until its inputs change.
         """
         async with self._turns.turn(account):
             inputs = await self.run(lambda: self._figures.inputs(query, account))
@@ -177,7 +178,8 @@ class Desk:
         now = time.monotonic()
         for old in [key for key, one in self._cache.items() if now >= one.until]:
             del self._cache[old]
-        self._cache[key] = _Kept(now + KEEP_SECONDS if inputs is None else math.inf, inputs, document)
+        seconds = KEEP_SECONDS if inputs is None else KEEP_RELEASED_SECONDS
+        self._cache[key] = _Kept(now + seconds, inputs, document)
         self._cache.move_to_end(key)
         while len(self._cache) > 1 and (
             len(self._cache) > KEPT_ANSWERS
