@@ -140,14 +140,14 @@ def _card(identifier: str, figures: ReleasedFigures, look: Look) -> IndicatorCar
         if w.has(f"sobriety.{identifier}_threshold")
         else w("sobriete.no_target")
     )
-    worst = _worst(identifier, figures.by_entity, w)
+    worst, period = _worst(identifier, figures.by_entity, w), _period(year, w)
     return IndicatorCard(
         identifier,
         indicator_name(identifier, w),
         _definition(identifier, look),
-        _period(year, w),
+        period,
         shown_target,
-        tuple(_line(identifier, row, w, look) for row in year),
+        tuple(_line(identifier, row, period, look) for row in year),
         _chart(identifier, figures, w),
         worst,
         w(f"sobriete.worst_{meta.direction}", month=w.month(last.first)) if worst else "",
@@ -177,8 +177,8 @@ def _newest(rows: Iterable[Row]) -> list[Row]:
     return [found[population] for population in _POPULATIONS if population in found]
 
 
-def _line(identifier: str, row: Row, w: Words, look: Look) -> CardLine:
-    figure, population = figure_of(row), str(row["population"])
+def _line(identifier: str, row: Row, period: str, look: Look) -> CardLine:
+    w, figure, population = look.w, figure_of(row), str(row["population"])
     notes: list[str] = []
     if figure.withheld:
         notes.append(w("sobriety.withheld", k=look.settings.reporting.k_anonymity))
@@ -186,6 +186,8 @@ def _line(identifier: str, row: Row, w: Words, look: Look) -> CardLine:
         notes += _notes(identifier, row, w)
     if figure.incomplete:
         notes.append(w("sobriete.incomplete"))
+    if (own := _period([row], w)) != period:
+        notes.append(own)
     reached = None
     if figure.value is not None and figure.threshold is not None:
         is_lower = row["direction"] == "lower"
