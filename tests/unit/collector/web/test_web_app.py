@@ -32,11 +32,12 @@ from tests.support.filled import (
 from tests.support.publishing import monthly_figures, publish_months
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.silence import PRESENCE, Condition, Past, SilenceLevel
-from veilleuse.collector.web.access import MetricsAuth
+from veilleuse.collector.web.access import Guard, MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.released_month import MonthView, last_month
 from veilleuse.collector.web.metrics.scrape import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
+from veilleuse.collector.web.pages.table import PAGES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State, Supply
 
@@ -379,9 +380,21 @@ def test_simulated_data_says_so(tmp_path):
         reader.close()
 
 
-ROUTES = {"/": 200, "/bilan": 503, "/metrics": 200, "/metrics/hosts": 200}
+PAGE_ROUTES = {"/": 200, "/methode": 200}
+"""Pages that need no figures; without figures, others answer 503."""
+ROUTES = {
+    **{page.path: PAGE_ROUTES.get(page.path, 503) for page in PAGES if page.guard is not Guard.OPEN},
+    "/metrics": 200,
+    "/metrics/hosts": 200,
+}
 """Every route that needs the token."""
-OPEN = {"/healthz": 200, "/static/veilleuse.css": 200, "/connexion": 200, "/deconnexion": 405}
+OPEN = {
+    "/healthz": 200,
+    "/static/veilleuse.css": 200,
+    "/connexion": 200,
+    "/deconnexion": 405,
+    "/confidentialite": 200,
+}
 """Routes that answer anyone."""
 
 

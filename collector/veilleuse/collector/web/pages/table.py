@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.web.access import Guard
-from veilleuse.collector.web.pages import bilan, method, park, quality, servers
+from veilleuse.collector.web.pages import bilan, method, park, privacy, quality, servers
 from veilleuse.collector.web.pages.first_page import home
 from veilleuse.collector.web.pages.frame import WebPage
 
@@ -21,5 +21,6 @@ PAGES: Final = (
     WebPage(park.PATH, "park", Guard.HOSTS, park.park),
     WebPage(quality.PATH, "quality", Guard.READERS, quality.quality),
     WebPage(method.PATH, "method", Guard.READERS, method.method),
+    WebPage(privacy.PATH, "privacy", Guard.OPEN, privacy.privacy),
     WebPage(servers.ONE, "server", Guard.SERVERS, servers.server, in_menu=False),
 )
