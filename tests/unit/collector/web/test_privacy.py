@@ -21,7 +21,7 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.simulate.example import example_json
 from veilleuse.collector.validate import MachineLimits, check_push
-from veilleuse.collector.web.pages.messages import SENT, messages_sent
+from veilleuse.collector.web.pages.privacy.messages import SENT, messages_sent
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

@@ -25,7 +25,7 @@ from veilleuse.collector.factors.book import FactorBook
 from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.factors import Factor
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.query import Basis, Query
+from veilleuse.collector.model.query import Basis, Query, is_within
 from veilleuse.collector.ports.directory import OpenReadStore, ReadStore
 from veilleuse.collector.ports.store import BoundedReader, PeriodReader
 from veilleuse.collector.release.figures import find_stretches
@@ -110,6 +110,17 @@ class _TimedPeriods:
             yield row
 
 
+def _narrow(account: Account, entities: tuple[str, ...]) -> Account:
+    """Return the account as a reader of some of its entities. Raises Problem for another entity.
+
+    Whoever asks for them, the answer is the one of an account of these entities: released months.
+    """
+    for one in entities:
+        if not is_within(one, account.entities):
+            raise Problem(403, "not_allowed", f"this account does not see the entity '{one}'")
+    return replace(account, role=Role.READER, entities=entities)
+
+
 Head: TypeAlias = "dict[str, Value | list[str] | None]"
 
 
@@ -142,6 +153,8 @@ class Figures:
         """
         if query.asked is None:
             return self._factors(query)
+        if query.asked.entities:
+            account = _narrow(account, query.asked.entities)
         asked = replace(
             query.asked,
             k_anonymity=self._settings.reporting.k_anonymity,

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.web.access import Guard
-from veilleuse.collector.web.pages import bilan, method, park, privacy, quality, servers
+from veilleuse.collector.web.pages import bilan, method, park, quality, servers
 from veilleuse.collector.web.pages.first_page import home
 from veilleuse.collector.web.pages.frame import WebPage
+from veilleuse.collector.web.pages.privacy import page as privacy
 
 PAGES: Final = (
     WebPage("/", "home", Guard.FLEET, home),

@@ -20,7 +20,7 @@ from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.model.accounts import JOURNAL_DAYS
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.pages.frame import Look
-from veilleuse.collector.web.pages.messages import (
+from veilleuse.collector.web.pages.privacy.messages import (
     fields_set,
     inline,
     meaning_of,
