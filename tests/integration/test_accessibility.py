@@ -97,11 +97,21 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
 def axe_says(page: str, css: str, folder: Path, screen: tuple[str, ...]) -> dict[str, Any]:
     """Return the findings of axe-core in the page, opened from a file with its style sheet in a browser of
     this screen."""
-    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-    (folder / "axe.js").write_text(axe, encoding="utf-8")
-    (folder / "check.js").write_text(CHECK.replace("RULES", json.dumps(RULES)), encoding="utf-8")
+    write_axe(folder, CHECK.replace("RULES", json.dumps(RULES)))
     scripts = '<script src="axe.js"></script><script src="check.js"></script>'
     (folder / "page.html").write_text(standalone(page, css, scripts), encoding="utf-8")
+    return browser_says(folder, screen)
+
+
+def write_axe(folder: Path, check: str) -> None:
+    """Write axe-core, and the script that runs it in a page, into the folder."""
+    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    (folder / "axe.js").write_text(axe, encoding="utf-8")
+    (folder / "check.js").write_text(check, encoding="utf-8")
+
+
+def browser_says(folder: Path, screen: tuple[str, ...]) -> dict[str, Any]:
+    """Open the folder's page.html in a browser of this screen; return the JSON that it leaves in itself."""
     done = subprocess.run(
         [
             peer("chromium"),
@@ -111,7 +121,7 @@ def axe_says(page: str, css: str, folder: Path, screen: tuple[str, ...]) -> dict
             "--no-first-run",
             "--disable-background-networking",
             f"--user-data-dir={folder / 'profile'}",
-            "--virtual-time-budget=20000",
+            "--virtual-time-budget=120000",
             *screen,
             "--dump-dom",
             (folder / "page.html").as_uri(),
@@ -119,7 +129,7 @@ def axe_says(page: str, css: str, folder: Path, screen: tuple[str, ...]) -> dict
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
     )
     answer = re.search(r'<pre id="axe-says">(.*?)</pre>', done.stdout, re.S)
     assert answer, done.stderr[-2000:]

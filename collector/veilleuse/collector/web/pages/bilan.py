@@ -33,6 +33,7 @@ from veilleuse.collector.web.pages.parts import (
     cells,
     grams_of,
     interval_of,
+    paginate,
 )
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
@@ -219,13 +220,15 @@ def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[st
         for one in groups
     )
     shown = sum((one.amounts for one in groups), Amounts())
+    page = look.whole_number("page", 1, 1, 10_000)
     foot = cells(w("bilan.sum"), shown.emissions(w), _share(shown, whole, w), shown.energy(w), "", "")
     heads = (
         Head(w(f"bilan.by_{here['by']}")),
         *(Head(w(f"bilan.{key}"), is_number=True) for key in ("emissions", "share", "energy")),
         *(Head(w(f"bilan.{key}")) for key in ("interval", "coverage")),
     )
-    return Grid(w("bilan.caption", year=here["year"]), heads, rows, foot)
+    whole_grid = Grid(w("bilan.caption", year=here["year"]), heads, rows, foot)
+    return paginate(whole_grid, page, w, lambda other: look.link(PATH, **here, page=other))
 
 
 def _name(look: Look, one: _Group, here: Mapping[str, object]) -> PageCell:

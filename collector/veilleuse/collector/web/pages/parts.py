@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final, TypeVar
 
@@ -118,6 +118,15 @@ def _write(number: float, unit: str, w: Words) -> str:
     return w.grams(grams_of(number))
 
 
-def paginate(rows: Sequence[tuple[PageCell, ...]], page: int) -> tuple[tuple[PageCell, ...], ...]:
-    """Return the rows of a page, from 1."""
-    return tuple(rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS])
+def paginate(grid: Grid, page: int, w: Words, link: Callable[[int], str]) -> Grid:
+    """Cut a table to one page, from 1; the last one for a page after it. `link` returns a page's address."""
+    number = len(grid.rows)
+    last = max(1, -(-number // PAGE_ROWS))
+    page = min(page, last)
+    others = {"before": page - 1 if page > 1 else None, "after": page + 1 if page < last else None}
+    return replace(
+        grid,
+        rows=grid.rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS],
+        pages={w(f"table.{key}"): link(other) for key, other in others.items() if other is not None},
+        count=w("table.count", n=w.number(number), page=page, pages=last) if last > 1 else "",
+    )

@@ -21,7 +21,7 @@ from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import coverage_of, number_of
 from veilleuse.collector.web.pages.frame import Look
-from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, cells, interval_of
+from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, cells, interval_of, paginate
 
 PATH: Final = "/qualite"
 _ERRORS: Final = ("u_model", "u_sampling", "u_factor")
@@ -56,7 +56,7 @@ async def quality(look: Look) -> Mapping[str, object]:
         tuple(_tiles(totals, w)),
         tuple(_narrow(classes.tables["rows"], totals, w)),
         _classes(classes.tables["rows"], w),
-        _entities(entities.tables["rows"], w),
+        _entities(entities.tables["rows"], look),
         _methods(classes.tables["rows"], w),
         w.count("quality.doubts", doubts) if doubts else "",
     )
@@ -141,7 +141,8 @@ def _classes(rows: Sequence[Row], w: Words) -> Grid | None:
     return Grid(w("quality.classes"), heads, found) if found else None
 
 
-def _entities(rows: Sequence[Row], w: Words) -> Grid | None:
+def _entities(rows: Sequence[Row], look: Look) -> Grid | None:
+    w = look.w
     by_entity: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
         name = str(row.get("entity") or AUTRES)
@@ -154,7 +155,9 @@ def _entities(rows: Sequence[Row], w: Words) -> Grid | None:
         for name, same in sorted(by_entity.items(), key=lambda one: _coverage(one[1]))
     )
     heads = Head(w("quality.entity")), Head(w("quality.coverage"), is_number=True)
-    return Grid(w("quality.entities"), heads, found) if found else None
+    page = look.whole_number("page", 1, 1, 10_000)
+    whole = Grid(w("quality.entities"), heads, found)
+    return paginate(whole, page, w, lambda other: look.link(PATH, page=other)) if found else None
 
 
 def _coverage(rows: Iterable[Row]) -> float:

@@ -26,7 +26,7 @@ from veilleuse.collector.reports.machines import machines_of, server_rows, stret
 from veilleuse.collector.reports.readers import sobriety_sources_of, targets_of
 from veilleuse.collector.web.metrics.fleet import longest_contact_milliseconds
 from veilleuse.collector.web.pages.frame import Look
-from veilleuse.collector.web.pages.parts import PAGE_ROWS, Grid, Head, PageCell, cells
+from veilleuse.collector.web.pages.parts import PAGE_ROWS, Grid, Head, PageCell, cells, paginate
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
@@ -63,10 +63,8 @@ async def servers(look: Look) -> Mapping[str, object]:
     lines = await look.read(lambda store: _lines(store, look, verdicts))
     found = [one for one in lines if _matches(one, asked) and _is_shown(one, show)]
     found.sort(key=_ORDERS[sort])
-    pages = max(1, -(-len(found) // PAGE_ROWS))
-    page = min(page, pages)
     here = {"sort": sort, "show": show, "q": look.parameter("q") or None}
-    grid = _grid(look, found[(page - 1) * PAGE_ROWS : page * PAGE_ROWS], here, (page, pages, len(found)))
+    grid = paginate(_grid(look, found, here), page, look.w, lambda other: look.link(LIST, **here, page=other))
     return {
         "table": grid if found else None,
         "counts": tuple((one, sum(_is_shown(line, one) for line in lines)) for one in SHOW),
@@ -162,10 +160,8 @@ _ORDERS: Final = {
 }
 
 
-def _grid(
-    look: Look, lines: Sequence[ServerLine], here: Mapping[str, object], of: tuple[int, int, int]
-) -> Grid:
-    w, (page, pages, number) = look.w, of
+def _grid(look: Look, lines: Sequence[ServerLine], here: Mapping[str, object]) -> Grid:
+    w = look.w
     heads = tuple(
         Head(
             w(f"servers.{key}"),
@@ -175,18 +171,7 @@ def _grid(
         )
         for key in ("server", "entity", "power", "energy", "contact", "verdict")
     )
-    others = {"before": page - 1 if page > 1 else None, "after": page + 1 if page < pages else None}
-    return Grid(
-        w("servers.caption"),
-        heads,
-        tuple(_row(look, one) for one in lines),
-        pages={
-            w(f"servers.{key}"): look.link(LIST, **here, page=other)
-            for key, other in others.items()
-            if other is not None
-        },
-        count=w("servers.count", n=w.number(number), page=page, pages=pages),
-    )
+    return Grid(w("servers.caption"), heads, tuple(_row(look, one) for one in lines))
 
 
 def _row(look: Look, one: ServerLine) -> tuple[PageCell, ...]:
