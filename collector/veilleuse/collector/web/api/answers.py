@@ -45,7 +45,7 @@ from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Exten
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
-READERS_HEAD: Final = ("kind", "ledger", BASIS, RELEASED_UNTIL)
+READERS_HEAD: Final = ("kind", "ledger", "state", BASIS, RELEASED_UNTIL)
 """Fields of a report's head that a reader may see, beside those that the query gives."""
 
 
@@ -67,7 +67,9 @@ def fleet_document(
         if only_released:
             stretches = find_stretches(timed.released, query, cut=True)
             report = prepare_for_publication(
-                released_report(timed, query, stretches, random_roll_out=reporting.random_roll_out)
+                released_report(
+                    timed, query, stretches, random_roll_out=reporting.random_roll_out, servers=False
+                )
             )
         else:
             report = emissions_report_of(timed, query, random_roll_out=reporting.random_roll_out)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.web.access import Guard
-from veilleuse.collector.web.pages import bilan, method, park, quality, servers
+from veilleuse.collector.web.pages import bilan, entity, method, park, quality, servers, site
 from veilleuse.collector.web.pages.first_page import home
 from veilleuse.collector.web.pages.frame import WebPage
 from veilleuse.collector.web.pages.privacy import page as privacy
@@ -18,10 +18,12 @@ from veilleuse.collector.web.pages.privacy import page as privacy
 PAGES: Final = (
     WebPage("/", "home", Guard.FLEET, home),
     WebPage(bilan.PATH, "bilan", Guard.READERS, bilan.bilan),
+    WebPage(entity.PATH, "entity", Guard.READERS, entity.entity),
     WebPage(servers.LIST, "servers", Guard.SERVERS, servers.servers),
     WebPage(park.PATH, "park", Guard.HOSTS, park.park),
     WebPage(quality.PATH, "quality", Guard.READERS, quality.quality),
     WebPage(method.PATH, "method", Guard.READERS, method.method),
     WebPage(privacy.PATH, "privacy", Guard.OPEN, privacy.privacy),
+    WebPage(site.PATH, "site", Guard.READERS, site.site, in_menu=False),
     WebPage(servers.ONE, "server", Guard.SERVERS, servers.server, in_menu=False),
 )

@@ -20,6 +20,7 @@ from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.model.accounts import JOURNAL_DAYS
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.pages.frame import Look
+from veilleuse.collector.web.pages.parts import Grid, Head, cells
 from veilleuse.collector.web.pages.privacy.messages import (
     fields_set,
     inline,
@@ -28,7 +29,6 @@ from veilleuse.collector.web.pages.privacy.messages import (
     messages_sent,
     size,
 )
-from veilleuse.collector.web.pages.parts import Grid, Head, cells
 from veilleuse.wire.settings_file import describe
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
