@@ -10,6 +10,7 @@ import time
 from typing import Any, Final
 
 from veilleuse.collector.admin.context import AdminContext
+from veilleuse.collector.backup.notes import BACKUP_NOTE
 from veilleuse.collector.enrolment.issuing import unix_milliseconds
 from veilleuse.collector.errors import AdminError, CollectorError
 from veilleuse.collector.months.worker import ended_by
@@ -17,8 +18,6 @@ from veilleuse.collector.months.worker import ended_by
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS: Final = 60.0
-BACKUP_NOTE: Final = "last_backup_unix_milliseconds"
-"""Key in the table meta: time when the last backup was complete, sealed or not."""
 
 
 def ping(context: AdminContext) -> dict[str, Any]:

@@ -37,7 +37,9 @@ from veilleuse.collector.backup.archive import (
     open_archive,
     require_usable,
 )
-from veilleuse.collector.enrolment.ca import DRAFT, FOLDER
+from veilleuse.collector.backup.notes import RESTORE_NOTE, RESTORED_BACKUP_NOTE, RESTORES_COUNT
+from veilleuse.collector.enrolment.ca import DRAFT
+from veilleuse.collector.enrolment.root_key import FOLDER
 from veilleuse.collector.errors import BackupUnusable, CollectorError, DataDirectoryError, UsageError
 from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.directory import (
@@ -64,11 +66,6 @@ from veilleuse.wire.files import (
 )
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
-RESTORES_COUNT: Final = "restores"
-"""Key in the table meta: number of times that this data was restored from a backup."""
-RESTORE_NOTE: Final = "last_restore_unix_milliseconds"
-RESTORED_BACKUP_NOTE: Final = "restored_backup_unix_milliseconds"
-"""Key in the table meta: creation time of the backup that was restored last."""
 _PLAN_FILE: Final = "plan.json"
 _FILES: Final = "files"
 _ENDINGS: Final = ("-wal", "-shm", "-journal", "")

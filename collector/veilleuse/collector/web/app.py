@@ -156,6 +156,8 @@ class SecurityMiddleware:
         return path if path in self._routes else c.OTHER
 
 
+SCRAPE_HEADER: Final = "x-prometheus-scrape-timeout-seconds"
+"""Sent by Prometheus and the agents that scrape like it, and by no browser."""
 STATIC: Final = {"veilleuse.css": "text/css", "favicon.svg": "image/svg+xml"}
 
 
@@ -272,6 +274,8 @@ def _metrics(context: HandlerContext) -> Handler:
     async def metrics(request: Request) -> Response:
         """Answer the catalogue's metrics, then those of this process."""
         accept, began = request.headers.get("accept", ""), time.perf_counter()
+        if SCRAPE_HEADER in request.headers:
+            context.pages.scrape.unix_seconds = context.pages.clock()
         loop = asyncio.get_running_loop()
         text, content_type = await loop.run_in_executor(
             context.pages.reading, context.metrics.write, accept, began

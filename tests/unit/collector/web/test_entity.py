@@ -22,7 +22,7 @@ from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod
-from veilleuse.collector.web.pages.entity import common_branch
+from veilleuse.collector.web.pages.entities.entity import common_branch
 from veilleuse.collector.web.pages.parts import grams_of
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import Band, DeviceClass, PointKind, Population, State

@@ -11,12 +11,17 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from veilleuse.collector.admin.process import BACKUP_NOTE
 from veilleuse.collector.app.data_directory import is_initialised, what_is_missing
 from veilleuse.collector.backup.destination import is_in_progress
-from veilleuse.collector.backup.restore import RESTORE_NOTE, RESTORED_BACKUP_NOTE, RESTORES_COUNT
+from veilleuse.collector.backup.notes import (
+    LATE,
+    RESTORE_NOTE,
+    RESTORED_BACKUP_NOTE,
+    RESTORES_COUNT,
+    last_backup,
+)
 from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.enrolment.ca import FOLDER
+from veilleuse.collector.enrolment.root_key import FOLDER
 from veilleuse.collector.model.records import DaySize
 from veilleuse.collector.months.retention import limits
 from veilleuse.collector.months.worker import ended_by
@@ -260,30 +265,20 @@ def check_sums(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("sums", "good", "the sums of servers are those of their records")
 
 
-OLD_DAYS: Final = 7
-"""Age of the last backup, in days, until a warning.
-
-Agents send again records of the last 3 days: older ones would be lost.
-"""
-
-
 def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
     """Check the age of the last backup, and that backups are encrypted."""
     with open_reader(settings.data_dir) as store:
         kind = store.data.data_kind()
     remedy = "'veilleuse backup DEST', or each night: 'systemctl enable --now veilleuse-backup.timer'"
-    # A copy does not hold its own note: the restore adds it.
-    notes = (kind.extra.get(note) for note in (BACKUP_NOTE, RESTORED_BACKUP_NOTE))
-    made = max((int(note) for note in notes if note is not None), default=None)
+    made = last_backup(kind)
     if kind.simulated and made is None:
         yield Finding("backup", "good", "simulated data: no backup was made")
     elif made is None:
         yield Finding("backup", "warning", "no backup was ever made", remedy)
     else:
-        when = datetime.fromtimestamp(made / MILLISECONDS_PER_SECOND, UTC)
-        days = (datetime.now(UTC) - when).total_seconds() / 86_400
-        old = days > OLD_DAYS
-        text = f"the last backup was made on {when:%Y-%m-%d}, {_ago(days)}"
+        age = datetime.now(UTC) - made
+        old = age > LATE
+        text = f"the last backup was made on {made:%Y-%m-%d}, {_ago(age / timedelta(days=1))}"
         yield Finding("backup", "warning" if old else "good", text, remedy if old else "")
     if not settings.backup.key_file and not (kind.simulated and made is None):
         yield Finding(

@@ -39,6 +39,13 @@ LANGUAGE: Final = "lang"
 """Parameter of every page."""
 
 
+@dataclass(slots=True)
+class LastScrape:
+    """When a Prometheus last read /metrics of this process, Unix seconds; None: not since its start."""
+
+    unix_seconds: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class PageContext:
     """What the pages of one application share."""
@@ -52,6 +59,7 @@ class PageContext:
     open_store: OpenReadStore | None = None
     clock: Callable[[], float] = time.time
     """Unix seconds."""
+    scrape: LastScrape = field(default_factory=LastScrape)
     results: dict[str, tuple[object, Any]] = field(default_factory=dict)
     """Name → (inputs, result) of what is too much work for each look."""
 

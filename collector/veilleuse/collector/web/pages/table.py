@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.web.access import Guard
-from veilleuse.collector.web.pages import bilan, entity, method, park, quality, servers, site
+from veilleuse.collector.web.pages import bilan, method, park, quality, servers
+from veilleuse.collector.web.pages.deploy import page as deploy
+from veilleuse.collector.web.pages.entities import entity, site
 from veilleuse.collector.web.pages.first_page import home
 from veilleuse.collector.web.pages.frame import WebPage
 from veilleuse.collector.web.pages.privacy import page as privacy
@@ -22,6 +24,7 @@ PAGES: Final = (
     WebPage(servers.LIST, "servers", Guard.SERVERS, servers.servers),
     WebPage(park.PATH, "park", Guard.HOSTS, park.park),
     WebPage(quality.PATH, "quality", Guard.READERS, quality.quality),
+    WebPage(deploy.PATH, "deploy", Guard.HOSTS, deploy.deploy),
     WebPage(method.PATH, "method", Guard.READERS, method.method),
     WebPage(privacy.PATH, "privacy", Guard.OPEN, privacy.privacy),
     WebPage(site.PATH, "site", Guard.READERS, site.site, in_menu=False),

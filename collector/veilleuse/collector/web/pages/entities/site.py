@@ -23,11 +23,11 @@ from veilleuse.collector.model.query import Query
 from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import coverage_of, years_of
-from veilleuse.collector.web.pages.entity import PATH as ENTITY
-from veilleuse.collector.web.pages.entity import SITE, indicator_grid
+from veilleuse.collector.web.pages.entities.entity import PATH as ENTITY
+from veilleuse.collector.web.pages.entities.entity import SITE, indicator_grid
+from veilleuse.collector.web.pages.entities.places import places_of
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, amounts_of, cells, interval_of, paginate
-from veilleuse.collector.web.pages.places import places_of
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.vocabulary import Population
 

@@ -23,6 +23,7 @@ from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query, is_within
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import ENTITY, FORMATS, coverage_of, number_of, years_of
+from veilleuse.collector.web.pages.entities.places import Places, places_of
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.parts import (
     Amounts,
@@ -34,7 +35,6 @@ from veilleuse.collector.web.pages.parts import (
     interval_of,
     paginate,
 )
-from veilleuse.collector.web.pages.places import Places, places_of
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 
