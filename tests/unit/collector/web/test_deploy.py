@@ -98,6 +98,8 @@ DOCUMENTED = {
     "macos": ("commands.md", ("`veilleuse-agent enrol JOINFILE`", "`veilleuse-agent doctor`")),
 }
 """System → its page, and what the page and the commands must have in common."""
+OURS = ("scp ", "debconf-set-selections ", "END", "apt-get install -y veilleuse-rapl", "sudo ")
+"""Beginnings of lines that the pages have in other words."""
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -109,9 +111,7 @@ def test_the_steps_are_those_of_the_documentation(system: str):
     population = Population.SERVER if system == "debian" else Population.WORKSTATION
     for step in machine_steps(system, population, "0.2.0"):
         for line in step.command.splitlines():
-            if system != "macos" and step.key not in ("copy", "counters", "answers"):
-                assert line in text
-            elif step.key == "answers" and line.startswith("veilleuse-agent "):
+            if not line.startswith(OURS):
                 assert line in text
 
 
