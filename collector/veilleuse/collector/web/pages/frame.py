@@ -165,6 +165,11 @@ class Look:
         await desk.note(self.account, path, asked.query_string(), 200, sum(map(len, found.tables.values())))
         return found
 
+    async def note(self, query: str, rows: int) -> None:
+        """Note in the access journal that the reader gets figures that the API has not. Raises Problem."""
+        desk, _ = self._sources()
+        await desk.note(self.account, self.request.url.path, query, 200, rows)
+
     async def kept(self, name: str, inputs: object, make: Callable[[], Awaitable[T]]) -> T:
         """Return a result of all readers, made anew only where its inputs changed."""
         known = self.context.results.get(name)

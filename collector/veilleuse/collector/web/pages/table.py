@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.web.access import Guard
-from veilleuse.collector.web.pages import bilan, method, park, quality, servers
+from veilleuse.collector.web.pages import bilan, method, park, quality, reen, servers
 from veilleuse.collector.web.pages.deploy import page as deploy
 from veilleuse.collector.web.pages.entities import entity, site
 from veilleuse.collector.web.pages.first_page import home
@@ -24,6 +24,7 @@ PAGES: Final = (
     WebPage(servers.LIST, "servers", Guard.SERVERS, servers.servers),
     WebPage(park.PATH, "park", Guard.HOSTS, park.park),
     WebPage(quality.PATH, "quality", Guard.READERS, quality.quality),
+    WebPage(reen.PATH, "reen", Guard.FLEET, reen.reen),
     WebPage(deploy.PATH, "deploy", Guard.HOSTS, deploy.deploy),
     WebPage(method.PATH, "method", Guard.READERS, method.method),
     WebPage(privacy.PATH, "privacy", Guard.OPEN, privacy.privacy),
