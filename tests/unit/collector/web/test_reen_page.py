@@ -19,8 +19,8 @@ from veilleuse.collector.cli.main import run
 from veilleuse.collector.documents.document import Document, Row
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.actions import ActionTable, Cells, LineChange, key_of
-from veilleuse.collector.reports.reen_readers import for_readers
-from veilleuse.collector.web.pages.reen import TEMPLATES
+from veilleuse.collector.web.pages.reen.page import TEMPLATES
+from veilleuse.collector.web.pages.reen.readers import for_readers
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 OBJECTIVE: Cells = {

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.web.access import Guard
-from veilleuse.collector.web.pages import bilan, method, park, quality, reen, servers
+from veilleuse.collector.web.pages import bilan, method, park, quality, servers
 from veilleuse.collector.web.pages.deploy import page as deploy
 from veilleuse.collector.web.pages.entities import entity, site
 from veilleuse.collector.web.pages.first_page import home
 from veilleuse.collector.web.pages.frame import WebPage
 from veilleuse.collector.web.pages.privacy import page as privacy
+from veilleuse.collector.web.pages.reen import page as reen
 
 PAGES: Final = (
     WebPage("/", "home", Guard.FLEET, home),

@@ -26,10 +26,10 @@ from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.readers import sobriety_sources_of, targets_of
 from veilleuse.collector.reports.reen import reen_document
-from veilleuse.collector.reports.reen_readers import for_readers, without_names
 from veilleuse.collector.web.pages.bilan import FORMATS, years_of
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, amounts_of, cells, grams_of, interval_of
+from veilleuse.collector.web.pages.reen.readers import for_readers, without_names
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 
