@@ -25,7 +25,7 @@ from veilleuse.collector.factors.book import FactorBook
 from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.factors import Factor
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.query import Basis, Query
+from veilleuse.collector.model.query import Basis, Query, is_within
 from veilleuse.collector.ports.directory import OpenReadStore, ReadStore
 from veilleuse.collector.ports.store import BoundedReader, PeriodReader
 from veilleuse.collector.release.figures import find_stretches
@@ -46,7 +46,7 @@ from veilleuse.collector.web.metrics.fleet_emissions import inputs_of_released
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
-READERS_HEAD: Final = ("kind", "ledger", BASIS, RELEASED_UNTIL)
+READERS_HEAD: Final = ("kind", "ledger", "state", BASIS, RELEASED_UNTIL)
 """Fields of a report's head that a reader may see, beside those that the query gives."""
 
 
@@ -68,7 +68,9 @@ def fleet_document(
         if only_released:
             stretches = find_stretches(timed.released, query, cut=True)
             report = prepare_for_publication(
-                released_report(timed, query, stretches, random_roll_out=reporting.random_roll_out)
+                released_report(
+                    timed, query, stretches, random_roll_out=reporting.random_roll_out, servers=False
+                )
             )
         else:
             report = emissions_report_of(timed, query, random_roll_out=reporting.random_roll_out)
@@ -109,6 +111,17 @@ class _TimedPeriods:
         for row in rows:
             self.check_time()
             yield row
+
+
+def _narrow(account: Account, entities: tuple[str, ...]) -> Account:
+    """Return the account as a reader of some of its entities. Raises Problem for another entity.
+
+    Whoever asks for them, the answer is the one of an account of these entities: released months.
+    """
+    for one in entities:
+        if not is_within(one, account.entities):
+            raise Problem(403, "not_allowed", f"this account does not see the entity '{one}'")
+    return replace(account, role=Role.READER, entities=entities)
 
 
 Head: TypeAlias = "dict[str, Value | list[str] | None]"
@@ -162,6 +175,8 @@ class Figures:
         """
         if query.asked is None:
             return self._factors(query)
+        if query.asked.entities:
+            account = _narrow(account, query.asked.entities)
         asked = replace(
             query.asked,
             k_anonymity=self._settings.reporting.k_anonymity,

@@ -67,13 +67,22 @@ class IndicatorPart:
 def indicator_part(figures: Sequence[IndicatorRow], w: Words, settings: CollectorSettings) -> IndicatorPart:
     """Build the blocks in the order of the indicators, users' machines first."""
     targets, k = targets_of(settings.indicators), settings.reporting.k_anonymity
-    target = w.tick(100 * settings.indicators.out_of_hours_target_ratio)
     ordered = sorted(figures, key=_order)
     return IndicatorPart(
         tuple(_block(key, tuple(same), w, targets, k) for key, same in groupby(ordered, _identifier)),
         _chart(ordered, w),
         _commands(ordered, w),
-        tuple((key, indicator_name(key, w), w(f"glossary.{key}_text", target=target)) for key in GLOSSARY),
+        tuple((key, indicator_name(key, w), definition_of(key, w, targets)) for key in GLOSSARY),
+    )
+
+
+def definition_of(identifier: str, w: Words, targets: Targets) -> str:
+    """Write what an indicator is, with the targets of the settings."""
+    return w(
+        f"glossary.{identifier}_text",
+        target=w.tick(100 * targets.out_of_hours_target_ratio),
+        lifetime=w.tick(targets.lifetime_years),
+        reuse=w.tick(100 * targets.reused_retirements_ratio),
     )
 
 
@@ -125,7 +134,7 @@ def _period(one: IndicatorRow, w: Words) -> str:
 
 
 def threshold_of(identifier: str, w: Words, targets: Targets) -> str:
-    """Write the thresholds of an indicator of machines; "none" without one."""
+    """Write the threshold of an indicator, or that it has none."""
     key = f"sobriety.{identifier}_threshold"
     if not w.has(key):
         return w("sobriety.no_threshold")

@@ -30,7 +30,12 @@ from veilleuse.collector.web.access import Guard
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.charts import Legend
 from veilleuse.collector.web.pages.frame import Look, is_limited
-from veilleuse.collector.web.pages.indicators import format_figure, indicator_name, threshold_of
+from veilleuse.collector.web.pages.indicators import (
+    definition_of,
+    format_figure,
+    indicator_name,
+    threshold_of,
+)
 from veilleuse.collector.web.pages.months import GridChart, newest_months, period_text, span_text
 from veilleuse.collector.web.pages.parts import Grid, Head, cells
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
@@ -144,7 +149,7 @@ def _card(identifier: str, figures: ReleasedFigures, look: Look) -> IndicatorCar
     return IndicatorCard(
         identifier,
         indicator_name(identifier, w),
-        _definition(identifier, look),
+        definition_of(identifier, w, targets_of(look.settings.indicators)),
         period,
         shown_target,
         tuple(_line(identifier, row, period, look) for row in year),
@@ -320,11 +325,6 @@ def _place(row: Row, w: Words, *, several: bool) -> str:
     return f"{name} ({w.word('population', str(row['population']))})" if several else name
 
 
-def _definition(identifier: str, look: Look) -> str:
-    target = look.w.tick(100 * look.settings.indicators.out_of_hours_target_ratio)
-    return look.w(f"glossary.{identifier}_text", target=target)
-
-
 # --- figures of the inventory
 
 
@@ -364,7 +364,7 @@ def _inventory_card(
     return IndicatorCard(
         identifier,
         indicator_name(identifier, w),
-        _definition(identifier, look),
+        definition_of(identifier, w, targets_of(look.settings.indicators)),
         w("sobriete.inventory"),
         target,
         tuple(_inventory_line(identifier, one, w) for one in found),
@@ -397,7 +397,7 @@ def _savings_card(look: Look) -> IndicatorCard:
     return IndicatorCard(
         identifier,
         indicator_name(identifier, w),
-        _definition(identifier, look),
+        definition_of(identifier, w, targets_of(look.settings.indicators)),
         "",
         w("sobriete.no_target"),
         (),
