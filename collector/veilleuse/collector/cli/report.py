@@ -65,7 +65,7 @@ from veilleuse.collector.reports.recommendations.facts import read_facts, read_s
 from veilleuse.collector.reports.recommendations.priorities import DIMENSIONS as RANKED_BY
 from veilleuse.collector.reports.recommendations.priorities import rank
 from veilleuse.collector.reports.reen import reen_document
-from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.settings import CollectorSettings, is_french
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
 
@@ -148,7 +148,7 @@ def emissions(
     is_released = RELEASED_UNTIL in made.document.head
     _print_notes(made.document.head, 0 if is_released else len(made.statement.withheld))
     for warning in made.warnings:
-        print(warning["en"], file=sys.stderr)
+        print(warning["fr" if is_french() else "en"], file=sys.stderr)
 
 
 @app.command("indicators")
