@@ -75,7 +75,7 @@ def page_row(page: WebPage) -> Row:
     """Return the row of a page. That of one server needs its name: without it there is none."""
     strangers = 200 if page.guard is Guard.OPEN else 401
     told = (404 if status == 200 and page.path in OF_ONE else status for status in MAY_OPEN[page.guard])
-    return row(page.path, *told, strangers=strangers)
+    return page.path, (*[strangers] * _STRANGERS, *told)
 
 
 CLOSED: Final[dict[str, Row]] = {
