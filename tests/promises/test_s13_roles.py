@@ -74,8 +74,8 @@ MAY_OPEN: Final = {
 def page_row(page: WebPage) -> Row:
     """Return the row of a page. That of one server needs its name: without it there is none."""
     strangers = 200 if page.guard is Guard.OPEN else 401
-    admitted = (404 if one == 200 and page.path in OF_ONE else one for one in MAY_OPEN[page.guard])
-    return page.path, (*[strangers] * _STRANGERS, *admitted)
+    told = (404 if status == 200 and page.path in OF_ONE else status for status in MAY_OPEN[page.guard])
+    return page.path, (*[strangers] * _STRANGERS, *told)
 
 
 CLOSED: Final[dict[str, Row]] = {
