@@ -25,6 +25,7 @@ from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import ENTITY, FORMATS, coverage_of, number_of, years_of
 from veilleuse.collector.web.pages.entities.places import Places, places_of
 from veilleuse.collector.web.pages.frame import Look
+from veilleuse.collector.web.pages.indicators import indicator_name
 from veilleuse.collector.web.pages.parts import (
     Amounts,
     Grid,
@@ -245,7 +246,7 @@ def indicator_grid(look: Look, rows: Iterable[Row]) -> Grid | None:
     found = tuple(
         cells(
             PageCell(
-                f"{row['indicator']} · {w('glossary.' + str(row['indicator']))}",
+                f"{row['indicator']} · {indicator_name(str(row['indicator']), w)}",
                 link=f"{look.link('/methode')}#{row['indicator']}",
             ),
             w.word("population", str(row.get("population", ""))),
