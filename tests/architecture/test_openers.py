@@ -137,6 +137,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     f"{C}web/pages/privacy/page.py": {"read_text": PACKAGED},
     f"{C}web/app.py": {"read_bytes": PACKAGED},
     "proto/veilleuse/wire/process.py": {"os.open": "/dev/null"},
+    "proto/veilleuse/wire/translations.py": {"read_text": PACKAGED},
 }
 """File → call → why it is safe there."""
 

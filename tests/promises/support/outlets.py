@@ -22,7 +22,8 @@ from typing import Any, Final, NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.report_files import Page, sheet_rows, workbook
-from veilleuse.collector.documents.formats.xlsx import sheet_name
+from veilleuse.collector.documents.cells import sheet_name
+from veilleuse.collector.documents.document import read_columns
 from veilleuse.collector.documents.text import words
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, JOULES_PER_KWH
 
@@ -142,10 +143,17 @@ def csv_rows(content: str, count: int) -> Sequence[Row]:
 
 
 def xlsx_rows(content: bytes) -> list[Row]:
-    """Return the rows and totals of a workbook, as openpyxl reads them."""
+    """Return the rows and totals of a workbook, as openpyxl reads them, with the words that name a group as
+    other files have them."""
     book, taken = workbook(content), set[str]()
     titles = [sheet_name(words("fr")(f"tables.{table}"), taken) for table in TABLES]
-    return [row for title in titles if title in book.sheetnames for row in sheet_rows(book[title])]
+    rows = [row for title in titles if title in book.sheetnames for row in sheet_rows(book[title])]
+    codes = {
+        name: {text: code for code, text in words("fr").texts["words"][of.words].items()}
+        for name in IDENTITY
+        if (of := read_columns()[name]).words
+    }
+    return [{name: codes.get(name, {}).get(value, value) for name, value in row.items()} for row in rows]
 
 
 def page_rows(content: bytes, rows: Sequence[Row], tables: Sequence[int]) -> list[Row]:

@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, TypeVar
@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from veilleuse.collector.documents.document import Document
 from veilleuse.collector.errors import AdminError, QueryTooSlow, UnknownZone, UsageError
 from veilleuse.collector.model.accounts import Account, Role
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.query import ApiQuery
@@ -172,6 +173,13 @@ class Desk:
             document = await self.run(lambda: self._figures.document(query, account))
             self._keep(key, document, inputs)
             return document
+
+    async def groups(
+        self, asked: Mapping[str, Query], basis: object, account: Account
+    ) -> Mapping[str, Document]:
+        """Build the answers behind a summary in this account's turn. Raises Problem."""
+        async with self._turns.turn(account):
+            return await self.run(lambda: self._figures.groups(asked, basis, account))
 
     def _keep(self, key: tuple[Any, ...], document: Document, inputs: object = None) -> None:
         """Cache the newest answer always, and earlier ones while good and within the limits."""

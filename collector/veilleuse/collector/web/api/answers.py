@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
@@ -39,6 +39,7 @@ from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.indicators import indicator_rows, sum_for_indicators
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.readers import sources_of, targets_of
+from veilleuse.collector.reports.summaries.answers import answer_all
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind
@@ -113,6 +114,11 @@ class _TimedPeriods:
             yield row
 
 
+def _narrowed(account: Account, query: Query) -> Account:
+    """Return the account as a reader of the entities that a query names, if it names any. Raises Problem."""
+    return _narrow(account, query.entities) if query.entities else account
+
+
 def _narrow(account: Account, entities: tuple[str, ...]) -> Account:
     """Return the account as a reader of some of its entities. Raises Problem for another entity.
 
@@ -177,16 +183,35 @@ class Figures:
         """
         if query.asked is None:
             return self._factors(query)
-        if query.asked.entities:
-            account = _narrow(account, query.asked.entities)
-        asked = replace(
-            query.asked,
+        account = _narrowed(account, query.asked)
+        return self._answer_period(query.kind, self._asked_by(account, query.asked), account)
+
+    def groups(self, asked: Mapping[str, Query], basis: object, account: Account) -> Mapping[str, Document]:
+        """Build the answers behind the summary of a report of released months, inside the account's entities;
+        of another basis there are none.
+
+        Raises QueryTooSlow, UnknownZone and the store's errors.
+        """
+        if basis == Basis.UNRELEASED.value:
+            return {}
+        with self._reader.within(self._settings.http.api_answer_seconds), self._open_store() as store:
+            timed = _timed_sources(store, self._settings.reporting, self._reader)
+            return answer_all(
+                timed,
+                {name: self._asked_by(_narrowed(account, query), query) for name, query in asked.items()},
+                basis,
+                random_roll_out=self._settings.reporting.random_roll_out,
+                cut=account.role is not Role.ADMIN,
+            )
+
+    def _asked_by(self, account: Account, query: Query) -> Query:
+        return replace(
+            query,
             k_anonymity=self._settings.reporting.k_anonymity,
             today=datetime.fromtimestamp(self._clock(), UTC).date(),
             now_unix_milliseconds=round(self._clock() * MILLISECONDS_PER_SECOND),
             entities=account.entities,
         )
-        return self._answer_period(query.kind, asked, account)
 
     def _answer_period(self, kind: ResourceKind, query: Query, account: Account) -> Document:
         with self._reader.within(self._settings.http.api_answer_seconds):

@@ -16,12 +16,13 @@ from typing import Final
 from starlette.responses import Response
 
 from veilleuse.collector.documents.charts import Series, columns
-from veilleuse.collector.documents.document import RELEASED_UNTIL, Document, Row
+from veilleuse.collector.documents.document import FOR_PEOPLE, RELEASED_UNTIL, Document, Row
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.emissions_document import BASIS
+from veilleuse.collector.reports.summaries import emissions as emissions_summary
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.months import period_text
@@ -92,15 +93,24 @@ async def bilan(look: Look) -> Mapping[str, object] | Response:
     year = look.whole_number("year", years[0], 2000, look.today.year)
     by = look.choice("by", BY)
     branch, form = look.parameter("entity"), look.parameter("format")
-    document = await look.document(ResourceKind.EMISSIONS, year_query(year, _DIMENSIONS.get(by, by)))
+    query = year_query(year, _DIMENSIONS.get(by, by))
+    document = await look.document(ResourceKind.EMISSIONS, query)
     if form:
         if form not in FORMATS:
             raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {', '.join(FORMATS)}")
-        shown = replace(document, language=look.w.language)
+        shown = replace(await _summarised(look, document, query, form), language=look.w.language)
         return await look.file(shown, form, f"veilleuse-{year}-{by}")
     before, why_not = await year_before(look, document, year)
     page = _page(look, document, year, by, branch, before, why_not)
     return {"page": page, "years": years, "bys": BY}
+
+
+async def _summarised(look: Look, document: Document, query: Query, form: str) -> Document:
+    """Return the document with its summary, for a format that shows one."""
+    if form not in FOR_PEOPLE:
+        return document
+    answers = await look.groups(emissions_summary.questions(query, document.head), document.head.get(BASIS))
+    return emissions_summary.add_summary(document, answers)
 
 
 def year_query(year: int, dimension: str) -> Query:

@@ -43,7 +43,7 @@ def _months(snapshot: Snapshot, months: Sequence[Slice], w: Words) -> Iterator[s
         key = "months_failing" if failing else "month_late"
         yield w(f"conditions.{key}", month=w.month(due), day=w.long_day(released_on(due)))
     elif failing:
-        yield w("conditions.first_month_failing")
+        yield w("conditions.some_month_failing" if months else "conditions.first_month_failing")
     for year in sorted(health.get("years_not_kept", {})):
         yield w("conditions.year", year=year)
 

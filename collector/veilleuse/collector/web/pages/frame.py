@@ -179,6 +179,11 @@ class Look:
         self.context.results[name] = (inputs, made)
         return made
 
+    async def groups(self, asked: Mapping[str, Query], basis: object) -> Mapping[str, Document]:
+        """Return the answers behind the summary of a report. Raises Problem."""
+        desk, _ = self._sources()
+        return await desk.groups(asked, basis, self.account)
+
     async def file(self, document: Document, form: str, name: str) -> Response:
         """Return a document as a file to download: csv, json, xlsx or pdf. Raises Problem."""
         desk, _ = self._sources()
