@@ -129,6 +129,7 @@ def test_unreleased_figures_are_for_administrators(tmp_path: Path):
                 file = reading.get("/reen?format=json", token).text
                 assert "energy_millijoules" not in file
                 assert "coverage_states" not in file
+                assert "saving_kwh" not in file
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -178,10 +179,7 @@ def sheet(basis: str) -> Document:
         (),
         {
             "rows": rows,
-            "measures": [
-                {"measure_id": "M1", "what": "x", "saving_kwh": 5.0, "claimed": "yes"},
-                {"action": "A2", "saving_kwh": 4.0},
-            ],
+            "measures": [{"measure_id": "M1", "what": "x"}],
             "perimeters": [{"perimeter": "total", "kgco2e_total": 9.0}],
             "bilan": [{"year": 2026, "origin": "computed"}, {"year": 2026, "origin": "entered"}],
             "sign_off": [{"declaration": "preparer", "declared": "Alice"}],
@@ -192,7 +190,7 @@ def sheet(basis: str) -> Document:
 
 
 def test_what_readers_get_of_a_released_sheet():
-    """No saving of sites, no restated baseline of the emissions, no server, no name of a person."""
+    """No restated baseline of the emissions, no server, no name of a person."""
     cut = for_readers(sheet("released"))
     assert cut.assumptions == ("plain",)
     assert cut.tabular == ("rows",)

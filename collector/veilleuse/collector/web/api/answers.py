@@ -158,9 +158,11 @@ class Figures:
     def inputs(self, query: ApiQuery, account: Account) -> tuple[object, ...] | None:
         """Return all that a reader's released answer depends on; None where live data are in the answer.
 
-        Raises UnknownZone and the store's errors.
+        Raises Problem, UnknownZone and the store's errors.
         """
         asked = query.asked
+        if asked is not None and asked.entities:
+            account = _narrow(account, asked.entities)
         if asked is None or query.kind is ResourceKind.INDICATORS or account.role is Role.ADMIN:
             return None
         today = datetime.fromtimestamp(self._clock(), UTC).date()

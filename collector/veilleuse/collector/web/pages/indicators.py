@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Builds the machine indicators of the page and the glossary. Text and rounding only.
+"""Builds the machine indicators of the page. Text and rounding only.
 
 Each indicator has its period, its basis and its threshold.
 """
@@ -26,7 +26,6 @@ from veilleuse.collector.web.metrics.indicators_daily import millijoules
 from veilleuse.collector.web.pages.charts import Legend, PageChart, PageTable, machines_name
 from veilleuse.wire.vocabulary import Population
 
-GLOSSARY: Final = tuple(identifier for identifier, line in TABLE.items() if line.gauges)
 COLOURS: Final = {"closed_bands": 0, "open_idle": 1, "screens": 5, "comatose_servers": 4, MIXED: 6}
 KWH: Final = "kWh"
 _POPULATIONS: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER, None)
@@ -60,8 +59,6 @@ class IndicatorPart:
     chart: PageChart | None
     commands: tuple[tuple[str, str], ...]
     """(purpose, command)."""
-    glossary: tuple[tuple[str, str, str], ...]
-    """(identifier, name, definition)."""
 
 
 def indicator_part(figures: Sequence[IndicatorRow], w: Words, settings: CollectorSettings) -> IndicatorPart:
@@ -72,7 +69,6 @@ def indicator_part(figures: Sequence[IndicatorRow], w: Words, settings: Collecto
         tuple(_block(key, tuple(same), w, targets, k) for key, same in groupby(ordered, _identifier)),
         _chart(ordered, w),
         _commands(ordered, w),
-        tuple((key, indicator_name(key, w), definition_of(key, w, targets)) for key in GLOSSARY),
     )
 
 

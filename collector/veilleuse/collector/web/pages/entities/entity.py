@@ -22,7 +22,7 @@ from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query, is_within
 from veilleuse.collector.web.api.resources import ResourceKind
-from veilleuse.collector.web.pages.bilan import ENTITY, FORMATS, coverage_of, number_of, years_of
+from veilleuse.collector.web.pages.bilan import ENTITY, FORMATS, badge_of, coverage_of, number_of, years_of
 from veilleuse.collector.web.pages.entities.places import Places, places_of
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.indicators import indicator_name
@@ -134,7 +134,7 @@ def _page(
         name,
         name.rpartition(ENTITY_SEPARATOR)[2] or w("entity.all"),
         year,
-        "closed" if by_class.head.get("state") == "closed_definitive" else "provisional",
+        badge_of(by_class),
         tuple(_trail(look, name, year)),
         tuple(_tiles(totals, w)),
         _classes(by_class.tables["rows"], w),

@@ -155,13 +155,19 @@ def _machine(population: Population, day: date, hello: Any, push: Any, w: Words)
     rest = [at for at in order if at not in shown]
     name = population.value
     whole = size(hello.ByteSize() + push.ByteSize(), w)
+    of = w(f"privacy.{name}_short")
     return ExampleMachine(
         name,
         w(f"privacy.example_of_{name}", day=w.long_day(day)),
         w.count("privacy.example_size", len(records), size=whole),
-        message_grid(w("privacy.hello"), hello, w),
-        message_grid(w("privacy.push"), push, w, {"records": w.count("privacy.push_records", len(records))}),
-        tuple(message_grid(w(title, number=push.first_seq + at), _body(records[at]), w) for at in shown),
+        message_grid(w("privacy.hello", machine=of), hello, w),
+        message_grid(
+            w("privacy.push", machine=of), push, w, {"records": w.count("privacy.push_records", len(records))}
+        ),
+        tuple(
+            message_grid(w(title, number=push.first_seq + at, machine=of), _body(records[at]), w)
+            for at in shown
+        ),
         w.count("privacy.others", len(rest)) if rest else "",
         tuple(f"{push.first_seq + at}: {inline(_body(records[at]))}" for at in rest),
     )

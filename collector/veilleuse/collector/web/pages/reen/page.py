@@ -17,17 +17,19 @@ from starlette.responses import Response
 
 from veilleuse.collector.documents.document import MEDIA_TYPES, Document, Row
 from veilleuse.collector.documents.text import DASH, NO_BREAK, Words
-from veilleuse.collector.indicators import TABLE
+from veilleuse.collector.indicators import NIGHTS, TABLE
 from veilleuse.collector.inventory import actions_csv, plain_csv
 from veilleuse.collector.model.accounts import Role
-from veilleuse.collector.model.actions import OBJECTIVES
+from veilleuse.collector.model.actions import OBJECTIVES, ActionTable
 from veilleuse.collector.model.query import TOTAL, Basis
 from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.emissions_document import BASIS
-from veilleuse.collector.reports.readers import sobriety_sources_of, targets_of
+from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.reports.reen import reen_document
+from veilleuse.collector.web.metrics.fleet_emissions import inputs_of_released
 from veilleuse.collector.web.pages.bilan import FORMATS, years_of
 from veilleuse.collector.web.pages.frame import Look
+from veilleuse.collector.web.pages.indicators import indicator_name
 from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, amounts_of, cells, grams_of, interval_of
 from veilleuse.collector.web.pages.reen.readers import for_readers, without_names
 from veilleuse.collector.web.problems import Problem
@@ -73,9 +75,9 @@ async def reen(look: Look) -> Mapping[str, object] | Response:
     years = await look.read(lambda store: years_of(store, look.today))
     year = look.whole_number("year", years[0], years[-1], look.today.year)
     is_admin = look.account.role is Role.ADMIN
-    moment = int(look.context.clock()) // _KEPT_SECONDS
+    inputs = await look.read(partial(_inputs, look=look, years=range(years[-1], year + 1), is_admin=is_admin))
     make = partial(look.read, partial(_sheet, look=look, year=year, is_admin=is_admin))
-    document = await look.kept(f"reen {year} {is_admin}", moment, make)
+    document = await look.kept(f"reen {year} {is_admin}", inputs, make)
     await look.note(f"year={year}", sum(map(len, document.tables.values())))
     if form := look.parameter("format"):
         if form not in FORMATS:
@@ -91,12 +93,25 @@ def _template(name: str) -> Response:
     return Response(TEMPLATES[name](name), 200, headers, media_type=MEDIA_TYPES["csv"])
 
 
+def _inputs(store: ReadStore, look: Look, years: range, *, is_admin: bool) -> object:
+    """Return what the sheet depends on; an administrator's has live data, and is kept for a minute."""
+    if is_admin:
+        return int(look.context.clock()) // _KEPT_SECONDS
+    return (
+        look.today,
+        store.inventory.inventory_imported_on(),
+        *(store.follows.lines(table) for table in ActionTable),
+        *inputs_of_released(sources_of(store, look.settings.reporting), years),
+    )
+
+
 def _sheet(store: ReadStore, look: Look, year: int, *, is_admin: bool) -> Document:
     settings = look.settings
     sources = sobriety_sources_of(store, settings.reporting)
     period = date(year, 1, 1), date(year + 1, 1, 1)
     k = settings.reporting.k_anonymity
-    document = reen_document(sources, *period, k, look.today, targets_of(settings.indicators))
+    targets = targets_of(settings.indicators)
+    document = reen_document(sources, *period, k, look.today, targets, savings=is_admin)
     return without_names(document) if is_admin else for_readers(document)
 
 
@@ -182,12 +197,14 @@ def _definition(look: Look, row: Row) -> str:
 
 def _name(row: Row, w: Words) -> str:
     indicator = str(row.get("indicator", ""))
-    name = w.word("name", str(row["name"])) if "name" in row else indicator
+    if indicator in TABLE:
+        name = f"{indicator} · {indicator_name(indicator, w)}"
+    else:
+        name = w.word("name", str(row["name"])) if "name" in row else indicator
     details = [str(row["category"])] if "category" in row else []
     if "population" in row:
         details.append(w.word("population", str(row["population"])))
-    told = f"{indicator} · {name}" if indicator in TABLE else name
-    return f"{told} ({', '.join(details)})" if details else told
+    return f"{name} ({', '.join(details)})" if details else name
 
 
 def _why_not(row: Row, w: Words) -> str:
@@ -200,7 +217,7 @@ def _amount(row: Row, column: str, w: Words) -> str:
     if not isinstance(value, int | float):
         return DASH
     if unit == _RATIO:
-        return w.percent(value) if 0 <= value <= 1 else w.number(value)
+        return w.percent(value) if 0 <= value <= 1 and row["indicator"] != NIGHTS else w.number(value)
     if unit == _KWH and value >= 0:
         return w.energy(round(value * MILLIJOULES_PER_KWH))
     if unit == _KILOGRAMS and value >= 0:

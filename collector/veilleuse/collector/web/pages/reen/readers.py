@@ -20,7 +20,6 @@ from veilleuse.collector.reports.emissions_document import BASIS
 _OF_EMISSIONS: Final = frozenset({SERVER_KWH, USE_PHASE})
 """Values that the emissions report computes; I1 to I8 are of released months always."""
 _RESTATED: Final = ("restated_baseline_value", "restated_trend_ratio")
-_SAVING: Final = ("saving_kwh", "saving_lo95_kwh", "saving_hi95_kwh", "claimed", "withheld")
 _LIVE: Final = ("periods_not_derived",)
 _COMPUTED: Final = "computed"
 
@@ -33,12 +32,12 @@ def without_names(document: Document) -> Document:
 
 
 def for_readers(document: Document) -> Document:
-    """Return the sheet that every reader of the whole fleet may have."""
+    """Return the sheet that every reader of the whole fleet may have; `document` was made without savings."""
     document = without_names(document)
     is_released = document.head.get(BASIS) == Basis.RELEASED.value
     tables = {
         "rows": list(_objectives(document.tables["rows"], is_released=is_released)),
-        "measures": [_without(row, _SAVING) for row in document.tables["measures"] if "measure_id" in row],
+        "measures": document.tables["measures"],
         "perimeters": document.tables["perimeters"] if is_released else [],
         "bilan": [row for row in document.tables["bilan"] if is_released or row.get("origin") != _COMPUTED],
     }
