@@ -30,6 +30,8 @@ settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "local")
 
+os.environ["LC_ALL"] = "C.UTF-8"  # tests read messages; under a French locale they are French
+
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "fixtures" / "golden"
 PARTS = ("beside", "services")

@@ -7,8 +7,8 @@ machines.
 
 `python tests/bench/look.py [--small] [--rounds 5] [--text FOLDER]`. `--small` stops at 10,000 machines.
 Between two looks, servers that are due contact the collector, and the web process follows. Goal: 50 ms at
-100,000 machines, and no growth from 1,000. `--text` writes the answers of /metrics at a fixed time, so that
-two versions of the code can be compared.
+100,000 machines, and no growth from 1,000; but `top` sorted by another key than power reads every server.
+`--text` writes the answers of /metrics at a fixed time, so that two versions of the code can be compared.
 
 The reports are of the year under way, over fleets of their own (bench/yearly.py). Goal: 1 s.
 """
@@ -16,6 +16,7 @@ The reports are of the year under way, over fleets of their own (bench/yearly.py
 from __future__ import annotations
 
 import argparse
+import io
 import statistics
 import sys
 import tempfile
@@ -25,13 +26,16 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich.console import Console
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.bench import yearly
 from tests.support.filled import Filled, cell, clock
 from tests.support.pages import body
-from veilleuse.collector.cli.top import screen
-from veilleuse.collector.documents.text import words
+from veilleuse.collector.cli.fleet_screen import MAXIMUM_ROWS, Choice, Screen, SortKey, take_screen
+from veilleuse.collector.cli.live_view import View, render
+from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.__main__ import FOLLOW_SECONDS
@@ -50,6 +54,7 @@ HOUR = 3_600_000
 HOURS = 40
 NOW = datetime(2026, 11, 25, 15, 10, tzinfo=UTC).timestamp()
 CONTACT_SECONDS = 300
+COLUMNS, LINES = 200, 50
 FOLLOWED = 6
 """How often the web process follows between two looks."""
 SOURCES = tuple(
@@ -143,7 +148,9 @@ def measure(machines: int, rounds: int, text: Path | None) -> dict[str, float]:
                 "look": cache.take_snapshot,
                 "/metrics": lambda: body(app, "/metrics"),
                 "first page": lambda: body(app, "/"),
-                "top": lambda: screen(cache, settings, w),
+                "top": lambda: take_screen(cache, settings, w, Choice(), MAXIMUM_ROWS),
+                "top, sorted": lambda: take_screen(cache, settings, w, Choice(SortKey.CPU), MAXIMUM_ROWS),
+                "top, drawn": lambda: draw(take_screen(cache, settings, w, Choice(), LINES), w),
             }
             for name, look in kinds.items():
                 times = []
@@ -156,6 +163,12 @@ def measure(machines: int, rounds: int, text: Path | None) -> dict[str, float]:
                     times.append(milliseconds(look))
                 found[name] = statistics.median(times)
     return found
+
+
+def draw(shown: Screen, w: Words) -> None:
+    """Draw a screen of `veilleuse top` for a large terminal."""
+    console = Console(file=io.StringIO(), width=COLUMNS, height=LINES, force_terminal=True)
+    console.print(render(shown, View(Choice()), w, COLUMNS, LINES))
 
 
 def milliseconds(work: Callable[[], object]) -> float:

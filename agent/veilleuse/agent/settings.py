@@ -298,6 +298,13 @@ def read_settings(
     )
 
 
+def is_french() -> bool:
+    """Tell if the locale of this process is French for messages."""
+    from veilleuse.wire.translations import is_french  # late: only commands translate
+
+    return is_french(os.environ)
+
+
 def allowed_population(settings: AgentSettings, enrolled: str | None) -> Population:
     """Return the more private population of the local file and the enrolment, or the join file before it.
 

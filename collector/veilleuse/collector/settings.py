@@ -441,12 +441,11 @@ def settings_environment(settings: CollectorSettings) -> dict[str, str]:
     return values
 
 
-def is_french(environment: Mapping[str, str] | None = None) -> bool:
-    """Tell if the locale for messages is French; `environment` None = the process's. Source: locale(7)."""
-    if environment is None:
-        environment = os.environ
-    names = (environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
-    return (next(filter(None, names), "") or "").partition("_")[0].lower() == "fr"
+def is_french() -> bool:
+    """Tell if the locale of this process is French for messages."""
+    from veilleuse.wire.translations import is_french  # late: only commands translate
+
+    return is_french(os.environ)
 
 
 def notify_socket() -> str:

@@ -26,12 +26,12 @@ _MESSAGE_CHARACTERS: Final = 200
 """Longest quotation of an unforeseen error, which may contain a whole file."""
 
 
-def finish(program: str, body: Callable[[], int]) -> int:
+def finish(program: str, body: Callable[[], int], translate: Callable[[str], str] = str) -> int:
     """Run `body`, the whole work of a process, and return its exit code.
 
     Each error is one line on standard error. An error with an `exit_code` is foreseen: it states the fault,
     its place and the remedy. An unforeseen error is reported with its place in the code; Python's development
-    mode shows the traceback too.
+    mode shows the traceback too. `translate` turns English into the language of the locale.
     """
     ended_before = raise_on_interrupt()
     try:
@@ -45,7 +45,8 @@ def finish(program: str, body: Callable[[], int]) -> int:
         return 0  # `veilleuse … | head`: the reader has ended
     except Exception as error:
         # the outermost call of a process: docs/decisions/0011
-        return say(program, *_describe(error))
+        message, code = _describe(error)
+        return say(program, translate(" ".join(message.split())), code)
     finally:
         if ended_before:
             end_on_interrupt()

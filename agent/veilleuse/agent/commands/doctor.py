@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Set
 from typing import Any, Final
 
 from veilleuse.agent.commands import doctor_network, doctor_spool, poll
+from veilleuse.agent.commands.language import print_lines
 from veilleuse.agent.commands.plain_text import seconds_text, utc_text
 from veilleuse.agent.commands.state_view import SpoolView, measured_population, read_identity, read_spool
 from veilleuse.agent.errors import AgentError
@@ -86,7 +87,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     if parsed.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
     else:
-        print("\n".join(_lines(result)))
+        print_lines(_lines(result))
     return EXIT_WARNINGS if result["warnings"] else 0
 
 

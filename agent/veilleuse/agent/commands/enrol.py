@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Final
 
+from veilleuse.agent.commands.language import print_lines
 from veilleuse.agent.commands.state_view import read_identity
 from veilleuse.agent.settings import AgentSettings
 
@@ -48,15 +49,16 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         }
         print(json.dumps(result, ensure_ascii=False))
     else:
-        print(
-            f"enrolled as {identity.agent_id.hex()}: {place.population} of {place.org_entity}, site "
-            f"{place.site}"
-        )
-        print(f"sends to {place.address}; see `veilleuse-agent doctor`")
+        where = f"{place.population} of {place.org_entity}, site {place.site}"
+        lines = [
+            f"enrolled as {identity.agent_id.hex()}: {where}",
+            f"sends to {place.address}; see `veilleuse-agent doctor`",
+        ]
         if former is not None and former.agent_id != identity.agent_id:
-            print(
+            lines.append(
                 f"it was {former.agent_id.hex()} until now: `veilleuse hosts revoke {former.agent_id.hex()}` on "
                 "the collector ends that identity"
             )
+        print_lines(lines)
     left = not parsed.keep and parsed.join_file.exists()
     return EXIT_WARNINGS if left else 0

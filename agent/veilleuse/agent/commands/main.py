@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
-from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.platforms import here
 from veilleuse.agent.settings import AgentSettings, read_settings
 from veilleuse.wire.process import finish, say
@@ -50,7 +49,13 @@ def main(words: Sequence[str]) -> int:
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done with warnings, 130 interrupted.
     """
-    return finish("veilleuse-agent", partial(_run, words))
+    return finish("veilleuse-agent", partial(_run, words), _translate)
+
+
+def _translate(text: str) -> str:
+    from veilleuse.agent.commands.language import translate  # late: a resident process translates nothing
+
+    return translate(text)
 
 
 def _run(words: Sequence[str]) -> int:
@@ -73,26 +78,21 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, M
     if (plain := _plain_run(words)) is not None:
         module_name = f"veilleuse.agent.commands.{plain.command.replace('-', '_')}"
         return plain, importlib.import_module(module_name)
-    import argparse
-
+    from veilleuse.agent.commands.language import CommandParser, translate
     from veilleuse.wire.version import VERSION
 
-    class OneLine(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            raise ConfigurationError(f"{message}; see '{self.prog} --help'")
-
     name = next((word for word in words if word in COMMANDS), None)
-    parser = OneLine(
+    parser = CommandParser(
         prog="veilleuse-agent",
         description="Measures what this machine draws and does, and sends sums to its collector.",
     )
     parser.add_argument(
         "--version", action="version", version=f"%(prog)s {VERSION}", help="print the version"
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar=translate("COMMAND"))
     module = ModuleType("none")
     for command, what in COMMANDS.items():
-        one = commands.add_parser(command, help=what, description=what)
+        one = commands.add_parser(command, help=translate(what), description=what)
         if command not in WITHOUT_SETTINGS:
             one.add_argument(
                 "--config",

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from veilleuse.agent.commands.language import print_lines
 from veilleuse.agent.commands.plain_text import plain, record_lines
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.host.machine import Machine
@@ -89,7 +90,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         }
         print(json.dumps(result, ensure_ascii=False, indent=2))
     else:
-        print("\n".join(_lines(messages, glance.sources)))
+        print_lines(_lines(messages, glance.sources))
     return 0
 
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from veilleuse.agent.commands.language import print_lines
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.model import EnergyCounter, PowerGauge, Reading
 from veilleuse.agent.polling.process import poll_once
@@ -50,7 +51,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     if parsed.json:
         print(json.dumps({"sources": [plain(one) for one in seen]}, ensure_ascii=False, indent=2))
     else:
-        print("\n".join(lines(seen)))
+        print_lines(lines(seen))
     return EXIT_WARNINGS if any(one.outcome.word == "failed" for one in seen) else 0
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from veilleuse.agent.commands.language import print_lines
 from veilleuse.agent.commands.state_view import read_spool
 from veilleuse.agent.errors import AgentError, AlreadyRunning
 from veilleuse.agent.identity.clone import DROPPED, ORIGINAL
@@ -56,7 +57,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         }
         print(json.dumps(result, ensure_ascii=False))
     else:
-        print("\n".join(_lines(settings.paths.state, wiped, undelivered)))
+        print_lines(_lines(settings.paths.state, wiped, undelivered))
     return 0
 
 

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
+from veilleuse.agent.commands.language import print_lines, translate
 from veilleuse.agent.commands.poll import RESIDENT_SOURCE
 from veilleuse.agent.commands.selftest_report import (
     CounterHistory,
@@ -129,7 +130,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
                 document, ended = measure(settings, parsed.minutes, clock, attended=attended)
                 json.dump(document, file, ensure_ascii=False, indent=1)
                 file.write("\n")
-            print("\n".join(summary_lines(document, str(path))))
+            print_lines(summary_lines(document, str(path)))
     finally:
         clock.close()
     return EXIT_INTERRUPTED if ended else 0
@@ -390,7 +391,7 @@ def _answered(ask: str) -> bool:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(translate(text), file=sys.stderr, flush=True)
 
 
 def _minutes(text: str) -> float:

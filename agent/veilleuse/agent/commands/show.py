@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
+from veilleuse.agent.commands.language import print_lines
 from veilleuse.agent.commands.plain_text import period_text, plain, record_lines, utc_text
 from veilleuse.agent.commands.state_view import (
     QuarantineEntry,
@@ -87,7 +88,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     if parsed.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
     else:
-        print("\n".join(_lines(result, last, sent)))
+        print_lines(_lines(result, last, sent))
     return 0
 
 
@@ -108,11 +109,11 @@ def _show_quarantine(kept: list[QuarantineEntry], *, as_json: bool) -> int:
         print(json.dumps(result, ensure_ascii=False, indent=2))
         return 0
     if not rows:
-        print("Nothing in quarantine: the collector refused no record.")
+        print_lines(["Nothing in quarantine: the collector refused no record."])
     for one, record in rows:
-        print(f"Record {one.seq} of stream {one.epoch}, refused: {one.reason}")
-        for line in ["not readable"] if record is None else record_lines(record):
-            print(f"  {line}")
+        told = ["not readable"] if record is None else record_lines(record)
+        title = f"Record {one.seq} of stream {one.epoch}, refused: {one.reason}"
+        print_lines([title, *(f"  {line}" for line in told)])
     return 0
 
 

@@ -29,6 +29,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from veilleuse.collector.cli.language import translate, translate_help
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_result
 from veilleuse.collector.settings import read_settings
 from veilleuse.wire.interrupt import EXIT_INTERRUPTED
@@ -134,6 +135,7 @@ class _Commands(TyperGroup):
         module, help_line = COMMANDS[cmd_name]
         command = get_command(_typer(*module.partition(":")[::2]))
         command.name, command.short_help = cmd_name, help_line
+        translate_help(command)
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -194,7 +196,7 @@ def run(arguments: Sequence[str]) -> int:
 
     Every error is one line on standard error.
     """
-    return finish("veilleuse", partial(_run, list(arguments)))
+    return finish("veilleuse", partial(_run, list(arguments)), translate)
 
 
 def _run(arguments: list[str]) -> int:
@@ -202,9 +204,11 @@ def _run(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.ERROR, format="veilleuse: %(message)s")
     for name, why in RETIRED.items():
         if arguments[: name.count(" ") + 1] == name.split():
-            return say("veilleuse", f"'veilleuse {name}' was removed in 0.3: {why}", 2)
+            return say("veilleuse", translate(f"'veilleuse {name}' was removed in 0.3: {why}"), 2)
+    root = get_command(app)
+    translate_help(root)
     try:
-        code = get_command(app).main(arguments, prog_name="veilleuse", standalone_mode=False)
+        code = root.main(arguments, prog_name="veilleuse", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.Exit as error:
         return error.exit_code
@@ -229,10 +233,9 @@ def _usage(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error)
         return 2
-    message = str(getattr(error, "format_message", lambda: error)()).rstrip(".")
+    message = " ".join(str(getattr(error, "format_message", lambda: error)()).split()).rstrip(".")
     for pattern, plain in _PLAIN_WORDS:
         message = re.sub(pattern, plain, message)
     where = f"; see '{context.command_path} --help'" if context is not None else ""
-    return say(
-        "veilleuse", message[:1].lower() + message[1:] + where, 2 if isinstance(error, _CLICK_USAGE) else 1
-    )
+    told = translate(message[:1].lower() + message[1:] + where)
+    return say("veilleuse", told, 2 if isinstance(error, _CLICK_USAGE) else 1)

@@ -1,15 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Implements `veilleuse query`: runs SQL of an administrator beside the running collector.
-
-Its help is French in a French locale.
-"""
+"""Implements `veilleuse query`: runs SQL of an administrator beside the running collector."""
 
 from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import typer
@@ -18,6 +14,7 @@ from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
     ConfigOption,
+    JsonOption,
     WhyOption,
     load_settings,
     plural,
@@ -29,7 +26,7 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.documents.formats.csv import cell
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.settings import is_french
+from veilleuse.collector.ports.directory import QueryAnswer
 from veilleuse.collector.store import open_reader
 
 MAX_ROWS: Final = 100_000
@@ -37,57 +34,41 @@ MAX_SECONDS: Final = 300.0
 """Longest time of a query: the write-ahead log cannot start again while a query reads."""
 _MAX_SQL_BYTES: Final = 100_000
 
-_ENGLISH: Final[Mapping[str, str]] = {
-    "query": "Read the database with one SQL statement. It changes nothing and works while 'veilleuse serve' "
-    "runs.\n\n"
-    "You need the right to read the data directory. Rows are of single machines, PCs too: no rule of "
-    "disclosure is applied, do not publish them. Hashes of tokens and the numbers that tell copies apart "
-    "are read as NULL.",
-    "sql": "one SELECT, VALUES, WITH or EXPLAIN statement; - reads it from standard input",
-    "tables": "list tables and their columns instead",
-    "names": (
-        "add identity.db as schema 'identity': names, pseudonyms, access journal; the journal notes this"
-    ),
-    "limit": "most rows to print",
-    "seconds": "longest time of the query, in seconds",
-    "json": "print JSON",
-    "csv": "print CSV",
-}
-_FRENCH: Final[Mapping[str, str]] = {
-    "query": "Lit la base de données par une instruction SQL. Ne change rien ; marche pendant que "
-    "« veilleuse serve » tourne.\n\n"
-    "Il faut le droit de lire le répertoire de données. Les lignes sont celles de machines une à une, PC "
-    "compris : aucune règle de divulgation n'est appliquée, n'en publiez pas. Les empreintes des jetons et "
-    "les nombres qui distinguent les copies sont lus NULL.",
-    "sql": "une instruction SELECT, VALUES, WITH ou EXPLAIN ; - la lit sur l'entrée standard",
-    "tables": "plutôt lister les tables et leurs colonnes",
-    "names": (
-        "aussi identity.db, sous le nom « identity » : noms, pseudonymes, journal des accès ; c'est noté "
-        "dans ce journal"
-    ),
-    "limit": "nombre de lignes au plus",
-    "seconds": "durée au plus ; au-delà, la requête est arrêtée",
-    "json": "écrire du JSON",
-    "csv": "écrire du CSV",
-}
-_HELP: Final = _FRENCH if is_french() else _ENGLISH
-
 app = typer.Typer(**APP)
 
 
-@app.command(help=_HELP["query"])
+@app.command()
 def query(
-    sql: Annotated[str | None, typer.Argument(metavar="SQL", help=_HELP["sql"])] = None,
-    tables: Annotated[bool, typer.Option("--tables", help=_HELP["tables"])] = False,
-    names: Annotated[bool, typer.Option("--names", help=_HELP["names"])] = False,
+    sql: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SQL",
+            help="one SELECT, VALUES, WITH or EXPLAIN statement; - reads it from standard input",
+        ),
+    ] = None,
+    tables: Annotated[bool, typer.Option("--tables", help="list tables and their columns instead")] = False,
+    names: Annotated[
+        bool,
+        typer.Option(
+            "--names",
+            help="add identity.db as schema 'identity': names, pseudonyms, access journal; the journal notes this",
+        ),
+    ] = False,
     why: WhyOption = "",
-    limit: Annotated[int, typer.Option(min=1, max=MAX_ROWS, help=_HELP["limit"])] = 1_000,
-    seconds: Annotated[float, typer.Option(min=0.1, max=MAX_SECONDS, help=_HELP["seconds"])] = 10.0,
-    as_json: Annotated[bool, typer.Option("--json", help=_HELP["json"])] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help=_HELP["csv"])] = False,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_ROWS, help="most rows to print")] = 1_000,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=MAX_SECONDS, help="longest time of the query, in seconds")
+    ] = 10.0,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Read the database with one SQL statement."""
+    """Read the database with one SQL statement. It changes nothing and works while 'veilleuse serve' runs.
+
+    You need the right to read the data directory. Rows are of single machines, PCs too: no rule of
+    disclosure is applied, do not publish them. Hashes of tokens and the numbers that tell copies apart are
+    read as NULL.
+    """
     if (sql is None) is not tables:
         raise UsageError(
             "give one SQL statement, or --tables: e.g. veilleuse query 'SELECT count(*) FROM hosts'"
@@ -106,6 +87,11 @@ def query(
             return
         answer = store.queries.ask(text, seconds=seconds, rows=limit)
     _write(answer.rows, as_json=as_json, as_csv=as_csv)
+    _explain(answer, limit)
+
+
+def _explain(answer: QueryAnswer, limit: int) -> None:
+    """Say which columns are withheld and whether rows are left out. Raises Exit for the latter."""
     for column in answer.withheld:
         print(f"veilleuse: {column} is withheld: it is read as NULL", file=sys.stderr)
     if answer.cut:
@@ -134,7 +120,7 @@ def _write(rows: list[dict[str, Any]], *, as_json: bool, as_csv: bool) -> None:
         writer.writerows(map(cell, row.values()) for row in plain)
     else:
         texts = [{printable(name): _text(value) for name, value in row.items()} for row in plain]
-        print_table(texts, empty="no row")
+        print_table(texts, empty="no row", verbatim=True)
 
 
 def _plain(value: Any) -> Any:

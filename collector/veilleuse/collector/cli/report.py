@@ -70,7 +70,7 @@ from veilleuse.collector.reports.summaries import emissions as emissions_summary
 from veilleuse.collector.reports.summaries import indicators as indicators_summary
 from veilleuse.collector.reports.summaries import reen as reen_summary
 from veilleuse.collector.reports.summaries.answers import answer_all
-from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.settings import CollectorSettings, is_french
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
 
@@ -157,7 +157,7 @@ def emissions(
     is_released = RELEASED_UNTIL in made.document.head
     _print_notes(made.document.head, 0 if is_released else len(made.statement.withheld))
     for warning in made.warnings:
-        print(warning["en"], file=sys.stderr)
+        print(warning["fr" if is_french() else "en"], file=sys.stderr)
 
 
 def _add_emissions_summary(

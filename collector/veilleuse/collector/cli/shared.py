@@ -7,6 +7,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
+from veilleuse.collector.cli.language import translate
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.ipc import TIMEOUT_SECONDS, CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.hosts import Host
@@ -35,6 +37,10 @@ APP: Final[dict[str, Any]] = {
 """Arguments of every typer.Typer of the commands."""
 
 EXIT_WARNINGS: Final = 3
+_NUMBER: Final = re.compile(
+    r"–|[-+−<>±]*\d[\d.,\s]*(e[-+]?\d+)?(\s?(%|‰|[kM]?Wh?|[BkMGT]i?[Bo]|[mkt]?gCO₂e))?"
+)
+"""Cells that are aligned to the right."""
 _NAMED: Final = 3
 OTHER_USER: Final = "run the command as the collector's user, or as root"
 """Remedy for missing rights."""
@@ -154,28 +160,37 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
-def print_table(rows: list[dict[str, str]], *, empty: str) -> None:
+def print_table(rows: list[dict[str, str]], *, empty: str, verbatim: bool = False) -> None:
     """Print rows with the same keys: as a table on a terminal, as tab-separated lines elsewhere.
 
-    `empty`: text for standard error when there is no row.
+    Lines for programs stay English. `empty`: text for standard error when there is no row. `verbatim`: the
+    headings are no words of ours.
     """
     if not rows:
-        print(empty, file=sys.stderr)
+        print(translate(empty), file=sys.stderr)
         return
     if not sys.stdout.isatty():
         print("\t".join(rows[0]))
         for row in rows:
             print("\t".join(row.values()))
         return
+    from rich.cells import cell_len
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.table import Table
 
-    name, *others = rows[0]
-    # The first column is never cut, so that its names can be copied on a narrow terminal.
-    whole = max(len(row[name]) for row in rows)
-    table = Table(Column(name, min_width=whole), *others, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row.values())
+    shown = [[printable(cell) for cell in row.values()] for row in rows]
+    table = Table(box=None, pad_edge=False)
+    for place, name in enumerate(rows[0]):
+        cells = [row[place] for row in shown]
+        table.add_column(
+            name if verbatim else translate(name.replace("_", " ")),
+            justify="right" if place and all(map(_NUMBER.fullmatch, filter(None, cells))) else "left",
+            # The first column is never cut, so that its names can be copied on a narrow terminal.
+            min_width=None if place else max(map(cell_len, cells)),
+            overflow="fold",
+        )
+    for cells in shown:
+        table.add_row(*cells)
     Console(markup=False, highlight=False).print(table)
 
 
@@ -189,7 +204,7 @@ def print_result(
     if as_json:
         print_json(found)
     elif isinstance(shown, str):
-        print(shown)
+        print("\n".join(map(translate, shown.split("\n"))))
     elif callable(shown):
         shown()
     else:

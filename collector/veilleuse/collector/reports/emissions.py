@@ -220,10 +220,12 @@ def released_report(
     *,
     random_roll_out: bool = False,
     undeclared: bool = True,
+    servers: bool = True,
 ) -> EmissionsReport:
     """Build the report of released months: every outlet and account has the same digits.
 
-    `undeclared`: see `emissions_report_of`. Raises UnknownZone, StoreDamaged.
+    `undeclared`: see `emissions_report_of`. `servers`: it names the servers that are in no room, for those
+    who may see single servers. Raises UnknownZone, StoreDamaged.
     """
     query, closed = sources.add_perimeters(query), _closed_revision(sources, query)
     statement, periods, data = _read_released(sources, query, stretches, closed, random_roll_out)
@@ -231,7 +233,8 @@ def released_report(
     if closed is None:
         statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
         head = _head(sources, query, data)
-        head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
+        if servers:
+            head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
         return _build_report(statement, periods, {**head, **facts})
     statement = mark_rows(statement, closed, first_statement(sources.closings, closed, query))
     if not query.entities and query.basis is Basis.RELEASED:
@@ -240,6 +243,8 @@ def released_report(
         estimates = tuple(replace(row, level=ESTIMATE) for row in own.statement.totals)
         statement = replace(statement, year=_year_total_rows(estimates, statement.totals, query.k_anonymity))
     head_of_closed = {**_head_of_closed(sources, query, closed), **facts}
+    if not servers:
+        head_of_closed |= dict.fromkeys(UNDECLARED)
     return replace(
         _build_report(statement, periods, head_of_closed),
         signed_year=read_signed_year(sources.closings, closed.report),

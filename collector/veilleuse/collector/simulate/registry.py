@@ -207,7 +207,7 @@ def _token(registry: Registry, order: SimulationOrder, place: EntitySite) -> int
 
 def _host(context: AdminContext, order: SimulationOrder, device: SimulatedDevice, token_id: int) -> HostId:
     registry, place = context.issuing.registry, device.place
-    agent_id, facts = agent_id_of(order, device), _facts(device)
+    agent_id, facts = agent_id_of(order, device), facts_of(device)
     health = pb.Health(agent_version=product_version(), spool_records=0, spool_bytes=20_480)
     host_id = registry.insert_host(
         agent_id=agent_id,
@@ -237,7 +237,8 @@ def _unix_milliseconds(order: SimulationOrder, day: int) -> int:
     return (order.first.toordinal() + day - UNIX_EPOCH_DAY) * MILLISECONDS_PER_DAY
 
 
-def _facts(device: SimulatedDevice) -> bytes:
+def facts_of(device: SimulatedDevice) -> bytes:
+    """Return the encoded facts that a machine's agent sends."""
     model = device.model
     form: Any = number(model.device_class)
     facts = pb.Facts(

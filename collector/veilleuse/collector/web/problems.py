@@ -8,7 +8,6 @@ In French, or in English by Accept-Language; rare details are English in both.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
@@ -18,6 +17,7 @@ from starlette.responses import Response
 
 from veilleuse.collector.documents.document import LANGUAGES
 from veilleuse.collector.documents.text import Words, words
+from veilleuse.wire.translations import Translations
 
 MEDIA_TYPE: Final = "application/problem+json"
 TITLES: Final[Mapping[str, str]] = {
@@ -144,20 +144,14 @@ def _quality(text: str) -> float:
 
 def _translate(text: str, w: Words) -> str:
     """Return the text in the language of `w`; a text that it does not have stays English."""
-    for pattern, translated in _patterns(w.language):
-        if found := pattern.fullmatch(text):
-            return translated.format(**found.groupdict())
-    return text
+    return _translations(w.language)(text)
 
 
 @cache
-def _patterns(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Return (English text with groups, translation with the same names) of the locale's api.notes."""
+def _translations(language: str) -> Translations:
+    """Return the catalogue of the locale's api.notes."""
     notes: Mapping[str, str] = words(language).texts["api"].get("notes", {})
-    return tuple(
-        (re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.*)", re.escape(english))), translated)
-        for english, translated in notes.items()
-    )
+    return Translations(notes)
 
 
 def problem_of_status(status: int) -> Problem:

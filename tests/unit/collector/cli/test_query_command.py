@@ -21,7 +21,6 @@ from tests.support.closed_years import lead_commands_to
 from tests.support.machines import make, settings_in
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.settings import is_french
 
 NAME = "pc-of-somebody"
 SECRET = b"\x5e" * 32
@@ -191,19 +190,3 @@ def test_the_statement_may_come_from_standard_input_and_the_help_in_french(data)
     assert done.stdout == b"x\n42\n"
     shown = subprocess.run([*command, "--help"], env=environment, capture_output=True, check=True).stdout
     assert "nombre de lignes au plus" in shown.decode()
-
-
-@pytest.mark.parametrize(
-    ("environment", "french"),
-    [
-        ({"LANG": "fr_FR.UTF-8"}, True),
-        ({"LANG": "fr"}, True),
-        ({"LANG": "fr_FR.UTF-8", "LC_ALL": "C"}, False),
-        ({"LANG": "en_GB.UTF-8", "LC_MESSAGES": "fr_CH.UTF-8", "LC_ALL": ""}, True),
-        ({"LANG": "frp_FR"}, False),
-        ({}, False),
-    ],
-)
-def test_which_locale_is_french(environment, french):
-    """LC_ALL precedes LC_MESSAGES, which precedes LANG; an empty one does not count."""
-    assert is_french(environment) is french

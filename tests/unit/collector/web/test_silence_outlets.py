@@ -24,7 +24,7 @@ from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.schedule import note_presence, run_daily_tasks
 from veilleuse.collector.cli.doctor import run_checks
 from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.cli.top import screen
+from veilleuse.collector.cli.fleet_screen import MAXIMUM_ROWS, Choice, take_screen
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.ingest.counters import Health
 from veilleuse.collector.ipc import START, ask
@@ -134,7 +134,11 @@ def said(settings: CollectorSettings) -> Said:
                 language: asyncio.run(get(f"/jour?lang={language}")).replace("\N{NO-BREAK SPACE}", " ")
                 for language in ("fr", "en")
             },
-            [line for line in screen(outlook, settings, words("en")).warnings if "silent" in line],
+            [
+                line
+                for line in take_screen(outlook, settings, words("en"), Choice(), MAXIMUM_ROWS).warnings
+                if "silent" in line
+            ],
             re.findall(
                 r"^veilleuse_(?:agents_silent|silence_level)\{.*", asyncio.run(get("/metrics")), re.MULTILINE
             ),
@@ -297,5 +301,7 @@ def test_watts_older_than_a_contact_and_a_record_are_not_now(tmp_path):
             ):
                 (tile,) = (tile for tile in first_page(seen, words(language)).tiles if "100" in tile.value)
                 assert any(note in text for text in tile.notes)
-            shown = dict(screen(outlook, CollectorSettings(), words("en")).headline)
+            shown = dict(
+                take_screen(outlook, CollectorSettings(), words("en"), Choice(), MAXIMUM_ROWS).headline
+            )
             assert "2 of 3 not in the power" in shown["servers"]

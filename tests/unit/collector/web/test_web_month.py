@@ -15,7 +15,8 @@ import pytest
 from tests.support.filled import Filled, cell, civil, clock, month_of_workstations, week
 from tests.support.pages import body
 from tests.support.publishing import Publishing, monthly_figures, publish_months
-from veilleuse.collector.cli.top import _published_month, screen
+from veilleuse.collector.cli.fleet_screen import MAXIMUM_ROWS, Choice, take_screen
+from veilleuse.collector.cli.top import _published_month
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.indicators import TABLE
@@ -400,10 +401,10 @@ def test_top_reads_the_month_and_publishes_none(data, service):
     with closing(SqlitePublicationReader(data.directory)) as reader:
         month = _published_month(service.settings, reader, lambda: date(2026, 11, 4))
         outlook = SnapshotCache(service.reader, service.settings, lambda: service.now, month=month)
-        told = screen(outlook, service.settings, words("en")).others
+        told = take_screen(outlook, service.settings, words("en"), Choice(), MAXIMUM_ROWS).others
         assert told == ("30 workstations: by published month, never live",)
         service.look(RELEASED_ON)
         outlook._last = None
-        _, line = screen(outlook, service.settings, words("en")).others
+        _, line = take_screen(outlook, service.settings, words("en"), Choice(), MAXIMUM_ROWS).others
     assert line.startswith("workstations, October 2026: ")
     assert line.endswith("CO₂e")

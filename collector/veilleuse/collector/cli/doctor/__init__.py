@@ -41,6 +41,7 @@ from veilleuse.collector.cli.doctor.storage import (
     check_sqlite,
     check_sums,
 )
+from veilleuse.collector.cli.language import join_sentences, translate
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -152,9 +153,10 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
+        width = max(len(translate(finding.outcome)) for finding in findings)
         for finding in findings:
-            remedy = f"; {finding.remedy}" if finding.remedy else ""
-            print(f"{finding.outcome:8} {finding.check:14} {finding.text}{remedy}")
+            told = join_sentences(finding.text, finding.remedy)
+            print(f"{translate(finding.outcome):{max(8, width)}} {finding.check:14} {told}")
     outcomes = {finding.outcome for finding in findings}
     raise typer.Exit(1 if "failed" in outcomes else EXIT_WARNINGS if "warning" in outcomes else 0)
 

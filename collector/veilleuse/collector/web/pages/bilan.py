@@ -41,6 +41,7 @@ from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
 
 PATH: Final = "/bilan"
+ENTITY: Final = "/entite"
 BY: Final = ("entity", "perimeter", "class", "month", "site")
 """Groupings, the first one by default."""
 _DIMENSIONS: Final = {"class": "device_class"}
@@ -280,7 +281,8 @@ def _name(look: Look, one: _Group, here: Mapping[str, object]) -> PageCell:
     if by == "entity":
         text = one.name.rpartition(ENTITY_SEPARATOR)[2]
         above = {**here, "entity": one.name}
-        return PageCell(text, link=look.link(PATH, **above) if one.has_more else "")
+        leaf = look.link(ENTITY, name=one.name, year=here["year"])
+        return PageCell(text, link=look.link(PATH, **above) if one.has_more else leaf)
     if by == "month":
         return PageCell(w.month(date.fromisoformat(one.name)))
     words = {"class": "device_class"}.get(str(by), str(by))

@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Translates texts for people by a catalogue: whole texts, and patterns with fields.
+
+Both command lines and the API's error answers use it. No resident process imports this module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+_FIELD: Final = re.compile(r"\{(\w+)(?::(may|must))?\}")
+_BEFORE_A_MARK: Final = re.compile(r" (?=[;:!?»%])|(?<=«) ")
+_NO_BREAK: Final = "\u00a0"
+_JOINT: Final = "; "
+"""Errors say what, then what to do."""
+
+
+class _Pattern(NamedTuple):
+    head: str
+    tail: str
+    expression: str
+    translated: str
+
+
+class Translations:
+    """Translates texts. A text that the catalogue does not have stays as it is.
+
+    The catalogue maps a text to its translation. `{name}` in a text is a field, which the translation names
+    again: `{name}` copies it, `{name:may}` translates it where the catalogue has it, and `{name:must}` makes
+    the pattern hold only for a field that the catalogue has. Of several patterns that fit, the one with the
+    longest literal text counts. Known texts joined by "; " are known too, which comes before any pattern.
+    """
+
+    def __init__(self, catalogue: Mapping[str, str]) -> None:
+        """Take the catalogue: text → translation."""
+        self._whole = {text: other for text, other in catalogue.items() if not _FIELD.search(text)}
+        patterns = [(text, other) for text, other in catalogue.items() if text not in self._whole]
+        patterns.sort(key=lambda one: len(_FIELD.sub("", one[0])), reverse=True)
+        self._patterns = [_pattern_of(text, other) for text, other in patterns]
+
+    def __call__(self, text: str) -> str:
+        """Translate the text, or return it as it is."""
+        found = self.find(text)
+        return text if found is None else found
+
+    def find(self, text: str) -> str | None:
+        """Translate the text; None when the catalogue does not have it."""
+        found = self._whole.get(text)
+        if found is None and _JOINT in text:
+            head, _, rest = text.rpartition(_JOINT)
+            if (last := self.find(rest)) is not None and (first := self.find(head)) is not None:
+                return f"{first}{_NO_BREAK}; {last}"
+        if found is None:
+            found = next(filter(None, (self._fill(one, text) for one in self._patterns)), None)
+        return found
+
+    def _fill(self, pattern: _Pattern, text: str) -> str | None:
+        if not (text.startswith(pattern.head) and text.endswith(pattern.tail)):
+            return None
+        found = re.fullmatch(pattern.expression, text, re.DOTALL)
+        if found is None:
+            return None
+        values: dict[str, str] = {}
+        for name, kind in _FIELD.findall(pattern.translated):
+            value = self.find(found[name]) if kind else found[name]
+            if value is None and kind == "must":
+                return None
+            values[name] = found[name] if value is None else value
+        return _FIELD.sub(lambda field: values[field[1]], pattern.translated)
+
+
+def _pattern_of(text: str, translated: str) -> _Pattern:
+    literals = _FIELD.split(text)[::3]
+    expression = "".join(
+        f"(?P<{part}>.*?)" if place % 3 == 1 else re.escape(part)
+        for place, part in enumerate(_FIELD.split(text))
+        if part and place % 3 != 2
+    )
+    return _Pattern(literals[0], literals[-1], expression, translated)
+
+
+def is_french(environment: Mapping[str, str]) -> bool:
+    """Tell if the locale for messages is French. Source: locale(7)."""
+    names = (environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return bool(re.match(r"fr(?![a-z])", next(filter(None, names), ""), re.IGNORECASE))
+
+
+def read_french(package: str, *names: str) -> dict[str, str]:
+    """Read the French catalogue of a command line: TOML files of the package, and that of this package.
+
+    A catalogue is written with plain spaces: those before a mark of punctuation are made unbreakable here.
+    """
+    import tomllib  # late, both: the agent's sender parses its command line with few modules
+    from importlib.resources import files
+
+    own = files("veilleuse.wire").joinpath("french.toml")
+    places = [own, *(files(package).joinpath(name) for name in names)]
+    tables = [table for place in places for table in tomllib.loads(place.read_text("utf-8")).values()]
+    return {text: _BEFORE_A_MARK.sub(_NO_BREAK, other) for table in tables for text, other in table.items()}
