@@ -15,7 +15,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from veilleuse.collector.documents.document import MEDIA_TYPES, Document, Row
+from veilleuse.collector.documents.document import FOR_PEOPLE, MEDIA_TYPES, Document, Row
 from veilleuse.collector.documents.text import DASH, NO_BREAK, Words
 from veilleuse.collector.indicators import NIGHTS, TABLE
 from veilleuse.collector.inventory import actions_csv, plain_csv
@@ -26,6 +26,7 @@ from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.reports.reen import reen_document
+from veilleuse.collector.reports.summaries.reen import add_summary
 from veilleuse.collector.web.metrics.fleet_emissions import inputs_of_released
 from veilleuse.collector.web.pages.bilan import FORMATS, years_of
 from veilleuse.collector.web.pages.frame import Look
@@ -82,7 +83,8 @@ async def reen(look: Look) -> Mapping[str, object] | Response:
     if form := look.parameter("format"):
         if form not in FORMATS:
             raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {', '.join(FORMATS)}")
-        return await look.file(replace(document, language=look.w.language), form, f"veilleuse-reen-{year}")
+        shown = add_summary(document) if form in FOR_PEOPLE else document
+        return await look.file(replace(shown, language=look.w.language), form, f"veilleuse-reen-{year}")
     return {"page": _page(look, document, year), "years": years}
 
 
