@@ -16,6 +16,7 @@ import pytest
 from tests.support.filled import METER, Filled, cell, civil, minutes_of_server, week
 from tests.support.publishing import publish_months
 from tests.support.reading import DOOR_TOKEN, Reading
+from tests.support.report_files import workbook
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.hosts import Site
@@ -207,3 +208,27 @@ def test_an_administrator_sees_unreleased_figures_marked_so(reading: Reading, to
 def test_common_branch(entities: tuple[str, ...], common: str):
     """The path is the longest that all entities begin with."""
     assert common_branch(entities) == common
+
+
+def test_the_first_page_of_a_workbook_is_of_the_readers_entities(reading: Reading, tokens: dict[str, str]):
+    """P5: an account of the colleges downloads their total and no word of another entity; an administrator's
+    summary is a reader's."""
+    cells = {
+        name: [
+            cell
+            for sheet in workbook(reading.get("/bilan?year=2026&by=class&format=xlsx&lang=en", token).content)
+            for line in sheet.iter_rows(values_only=True)
+            for cell in line
+            if cell is not None
+        ]
+        for name, token in tokens.items()
+    }
+    api = reading.get(f"/api/v1/emissions?{YEAR}&group_by=entity", tokens["colleges"]).json()
+    assert api["totals"][0]["kgco2e_total"] in cells["colleges"]
+    said = " ".join(map(str, cells["colleges"]))
+    assert "C1" in said
+    assert "Eau" not in said
+    for one in ("By perimeter", "By entity", "By device class"):
+        assert {one} <= set(cells["colleges"]) & set(cells["reader"]) & set(cells["admin"])
+    summaries = [cells[name][: cells[name].index("This report")] for name in ("reader", "admin")]
+    assert summaries[0] == summaries[1]
