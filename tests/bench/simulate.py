@@ -31,8 +31,9 @@ from tests.support.sources import opened
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.reports.emissions import emissions_report_of, today
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
-from veilleuse.collector.simulate.fill import Truth, simulate
+from veilleuse.collector.simulate.fill import simulate
 from veilleuse.collector.simulate.fleet import SimulationOrder
+from veilleuse.collector.simulate.truth import Truth
 
 K = 10
 """Fewest machines of a cell, the default of reports."""

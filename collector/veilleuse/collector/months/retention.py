@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 SLICE_SECONDS: Final = 0.020
 MOST_DAYS: Final = 8
 """Days of one machine per step: a step takes some milliseconds, even after years without retention."""
+_MOST_DAYS_ALONE: Final = 62
 _REST_SECONDS: Final = 0.010
 _SWEEPS: Final = 20
 _SWEEP_SECONDS: Final = 0.5
@@ -91,6 +92,7 @@ class _Work:
 
     waiting: deque[HostId]
     today: date
+    most_days: int = MOST_DAYS
     steps: int = 0
     blocked: int = 0
 
@@ -124,13 +126,19 @@ class Retention:
         self._may_go = may_go
         self._clock = clock
 
-    def run(self, today: date, stop: threading.Event | None = None) -> RetentionResult:
-        """Delete the data expired on `today`. Raises the store's errors."""
+    def run(
+        self, today: date, stop: threading.Event | None = None, *, alone: bool = False
+    ) -> RetentionResult:
+        """Delete the data expired on `today`. Raises the store's errors.
+
+        `alone`: nobody else waits for the writer, so steps are long and follow each other at once.
+        """
         stop = stop or threading.Event()
-        work = _Work(deque(self._writer.submit(self._hosts).result()), today)
+        most_days, rest_seconds = (_MOST_DAYS_ALONE, 0.0) if alone else (MOST_DAYS, _REST_SECONDS)
+        work = _Work(deque(self._writer.submit(self._hosts).result()), today, most_days)
         while work.waiting and not stop.is_set():
             self._writer.submit(partial(self._slice, work)).result()
-            stop.wait(_REST_SECONDS)
+            stop.wait(rest_seconds)
         for population in Population:
             while (
                 not stop.is_set()
@@ -173,7 +181,7 @@ class Retention:
         """Delete a few rows of one machine; False when none is left to delete."""
         bounds = limits(self._kept, host.population, site.time_zone, work.today, closed)
         bounds = replace(bounds, kept_years=kept)
-        units = self._store.expiring(host, site, bounds.days, MOST_DAYS)
+        units = self._store.expiring(host, site, bounds.days, work.most_days)
         if units is None:
             if host.population is not Population.SERVER:  # its hours are needed until its days are deleted
                 work.blocked += 1

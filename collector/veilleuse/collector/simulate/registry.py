@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any, Final
@@ -22,16 +22,8 @@ from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.collector.ports.registry import Registry
 from veilleuse.collector.simulate.calendars import TIME_ZONE, Timetable
-from veilleuse.collector.simulate.fleet import (
-    COLLEGES,
-    DIRECTIONS,
-    PLACES,
-    VENDOR,
-    VIRTUAL,
-    EntitySite,
-    SimulatedDevice,
-    SimulationOrder,
-)
+from veilleuse.collector.simulate.fleet import SimulatedDevice, SimulationOrder
+from veilleuse.collector.simulate.places import VENDOR, VIRTUAL, EntitySite
 from veilleuse.collector.validate import clean_facts, clean_health
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.limits import AGENT_ID_BYTES
@@ -42,7 +34,7 @@ from veilleuse.wire.vocabulary import Population
 
 _ASSETS: Final = (
     "key", "item", "device_class", "entity", "site", "vendor", "model", "in_service_on", "out_of_service_on", "refurbished",
-    "displays", "inventory_number", "name", "serial",
+    "displays", "inventory_number", "name", "serial", "population",
 )  # fmt: skip
 _HEADCOUNTS: Final = ("entity", "from_day", "users", "telework_days_per_week")
 _PURCHASES: Final = ("year", "category", "amount_excluding_vat_eur", "reused", "units", "entity")
@@ -64,7 +56,7 @@ _REUSED_SHARE: Final = 0.3
 def imports(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterator[list[tuple[str, bytes]]]:
     """Yield the files, (name, content), of each import in turn: retired assets must be known first."""
     yield [
-        _file("simulated-entities.csv", ("entity", "site", "power_context", "population"), _entities()),
+        _file("simulated-entities.csv", ("entity", "site", "power_context", "population"), _entities(order)),
         _file("simulated-assets.csv", _ASSETS, _assets(order, fleet)),
         _file("simulated-headcounts.csv", _HEADCOUNTS, _headcounts(order, fleet)),
         _file("simulated-purchases.csv", _PURCHASES, _purchases(order, fleet)),
@@ -72,6 +64,11 @@ def imports(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterato
     retired = list(_retirements(fleet))
     if retired:
         yield [_file("simulated-retirements.csv", _RETIREMENTS, retired)]
+
+
+def colleges(order: SimulationOrder) -> tuple[EntitySite, ...]:
+    """Return one place of each college."""
+    return tuple({place.entity: place for place in order.places if place.school}.values())
 
 
 def key_of(device: SimulatedDevice) -> str:
@@ -87,8 +84,9 @@ def _file(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -
     return name, text.getvalue().encode()
 
 
-def _entities() -> Iterator[Sequence[object]]:
-    for place in PLACES:
+def _entities(order: SimulationOrder) -> Iterator[Sequence[object]]:
+    places = {place.entity: place for place in order.places}  # a college's classrooms come last
+    for place in places.values():
         yield place.entity, place.site, place.power_context.value, place.population.value
 
 
@@ -98,15 +96,15 @@ def _assets(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterato
         yield (
             key, "computer", device.model.device_class.value, place.entity, place.site, VENDOR, device.model.name,
             device.in_service_on, device.out_of_service_on or "", "yes" if device.refurbished else "no", device.screens, key,
-            f"sim-{device.number}", device.serial,
+            f"sim-{device.number}", device.serial, place.population.value,
         )  # fmt: skip
         for screen in range(device.screens):
             name = f"{key}-E{screen + 1}"
             yield (
                 name, "monitor", EnergyClass.MONITOR.value, place.entity, place.site, VENDOR, "Écran 24", device.in_service_on,
-                device.out_of_service_on or "", "no", "", name, "", "",
+                device.out_of_service_on or "", "no", "", name, "", "", place.population.value,
             )  # fmt: skip
-    for place in COLLEGES:
+    for place in colleges(order):
         yield from _other_devices(order, place)
 
 
@@ -118,23 +116,26 @@ def _other_devices(order: SimulationOrder, place: EntitySite) -> Iterator[Sequen
             name = f"SIM-{place.site}-{kind.value}-{one + 1}"
             yield (
                 name, items.get(kind, "network_equipment"), kind.value, place.entity, place.site, VENDOR, kind.value, since, "",
-                "no", "", name, "", "",
+                "no", "", name, "", "", "",
             )  # fmt: skip
 
 
 def _headcounts(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterator[Sequence[object]]:
-    for place in DIRECTIONS:
-        users = sum(one.place is place for one in fleet)
+    for place in order.places:
+        if not place.is_office:
+            continue
+        users = sum(one.place == place for one in fleet)
         yield place.entity, date(order.first.year, 1, 1), users, _TELEWORK_DAYS
 
 
 def _purchases(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterator[Sequence[object]]:
+    buyer = next(place.entity for place in order.places if place.is_office)
     for year in range(order.first.year, order.end.year + 1):
         units = max(1, len(fleet) // 8)
         reused = round(units * _REUSED_SHARE)
-        yield year, "Ordinateurs", f"{(units - reused) * 700}.00", "no", units - reused, DIRECTIONS[0].entity
+        yield year, "Ordinateurs", f"{(units - reused) * 700}.00", "no", units - reused, buyer
         if reused:
-            yield year, "Ordinateurs", f"{reused * 320}.00", "yes", reused, DIRECTIONS[0].entity
+            yield year, "Ordinateurs", f"{reused * 320}.00", "yes", reused, buyer
 
 
 def _retirements(fleet: Sequence[SimulatedDevice]) -> Iterator[Sequence[object]]:
@@ -152,16 +153,15 @@ _DISPLAY_OFF_SECONDS: Final = 900
 _SLEEP_SECONDS: Final = 1_800
 
 
-def put_sites(context: AdminContext, timetables: dict[EntitySite, Timetable]) -> None:
+def put_sites(context: AdminContext, timetables: Mapping[EntitySite, Timetable]) -> None:
     """Store each site with all calendars that it had."""
-    for place in PLACES:
-        put(context, site=place.site, zone=ZONE, time_zone=TIME_ZONE)
-        versions = timetables[place].versions
+    for name, timetable in {place.site: timetable for place, timetable in timetables.items()}.items():
+        put(context, site=name, zone=ZONE, time_zone=TIME_ZONE)
 
-        def job(place: EntitySite = place, versions: Any = versions) -> None:
-            site: Site = context.issuing.registry.site(place.site)
+        def job(name: str = name, versions: Any = timetable.versions) -> None:
+            site: Site = context.issuing.registry.site(name)
             context.issuing.registry.put_site(replace(site, calendar_json=versions[-1].calendar.to_json()))
-            context.store.calendars.put(place.site, versions)
+            context.store.calendars.put(name, versions)
 
         context.issuing.commit(job)
 
@@ -179,7 +179,7 @@ def enrol(
     registry = context.issuing.registry
 
     def job() -> dict[int, HostId]:
-        tokens = {place: _token(registry, order, place) for place in PLACES}
+        tokens = {place: _token(registry, order, place) for place in order.places}
         return {
             device.number: _host(context, order, device, tokens[device.place])
             for device in fleet
@@ -193,7 +193,7 @@ def _token(registry: Registry, order: SimulationOrder, place: EntitySite) -> int
     """Insert an expired token with an unknown secret."""
     begun = _unix_milliseconds(order, 0)
     return registry.insert_token(
-        token_sha256=random.Random(f"{order.seed}/token/{place.site}").randbytes(32),
+        token_sha256=random.Random(f"{order.seed}/token/{place.site}/{place.population.value}").randbytes(32),
         created_unix_milliseconds=begun,
         expires_unix_milliseconds=begun + 1,
         max_uses=order.hosts,
@@ -250,7 +250,7 @@ def _facts(device: SimulatedDevice) -> bytes:
         memory_modules=2,
         hard_disks=model.hard_disks,
         solid_state_disks=model.solid_state_disks,
-        virtualisation="kvm" if model is VIRTUAL else "none",
+        virtualisation="kvm" if model == VIRTUAL else "none",
         display_off_ac_seconds=_NEVER_SECONDS if device.always_on else _DISPLAY_OFF_SECONDS,
         sleep_ac_seconds=_NEVER_SECONDS if device.always_on else _SLEEP_SECONDS,
     )
