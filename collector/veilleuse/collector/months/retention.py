@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from veilleuse.collector import settings
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds, months_before
@@ -35,8 +35,19 @@ log = logging.getLogger(__name__)
 SLICE_SECONDS: Final = 0.020
 MOST_DAYS: Final = 8
 """Days of one machine per step: a step takes some milliseconds, even after years without retention."""
-_MOST_DAYS_ALONE: Final = 62
 _REST_SECONDS: Final = 0.010
+
+
+class _Pace(NamedTuple):
+    """How long the writer is held at once."""
+
+    most_days: int
+    slice_seconds: float
+    rest_seconds: float
+
+
+_BESIDE_OTHERS: Final = _Pace(MOST_DAYS, SLICE_SECONDS, _REST_SECONDS)
+_ALONE: Final = _Pace(62, 1.0, 0.0)
 _SWEEPS: Final = 20
 _SWEEP_SECONDS: Final = 0.5
 
@@ -92,7 +103,7 @@ class _Work:
 
     waiting: deque[HostId]
     today: date
-    most_days: int = MOST_DAYS
+    pace: _Pace = _BESIDE_OTHERS
     steps: int = 0
     blocked: int = 0
 
@@ -131,14 +142,14 @@ class Retention:
     ) -> RetentionResult:
         """Delete the data expired on `today`. Raises the store's errors.
 
-        `alone`: nobody else waits for the writer, so steps are long and follow each other at once.
+        `alone`: nobody else waits for the writer, so slices are long and follow each other at once.
         """
         stop = stop or threading.Event()
-        most_days, rest_seconds = (_MOST_DAYS_ALONE, 0.0) if alone else (MOST_DAYS, _REST_SECONDS)
-        work = _Work(deque(self._writer.submit(self._hosts).result()), today, most_days)
+        pace = _ALONE if alone else _BESIDE_OTHERS
+        work = _Work(deque(self._writer.submit(self._hosts).result()), today, pace)
         while work.waiting and not stop.is_set():
             self._writer.submit(partial(self._slice, work)).result()
-            stop.wait(rest_seconds)
+            stop.wait(pace.rest_seconds)
         for population in Population:
             while (
                 not stop.is_set()
@@ -162,8 +173,8 @@ class Retention:
         return self._store.expire_population(population, bounds)
 
     def _slice(self, work: _Work) -> None:
-        """Process machines for at most 20 ms, at least one step of one machine."""
-        until = self._clock() + SLICE_SECONDS
+        """Process machines for one slice of time, at least one step of one machine."""
+        until = self._clock() + work.pace.slice_seconds
         self._site_calendars.discard_declarations()
         closed, kept = self._closed_years(), self._may_go(work.today).months
         while work.waiting:
@@ -181,7 +192,7 @@ class Retention:
         """Delete a few rows of one machine; False when none is left to delete."""
         bounds = limits(self._kept, host.population, site.time_zone, work.today, closed)
         bounds = replace(bounds, kept_years=kept)
-        units = self._store.expiring(host, site, bounds.days, work.most_days)
+        units = self._store.expiring(host, site, bounds.days, work.pace.most_days)
         if units is None:
             if host.population is not Population.SERVER:  # its hours are needed until its days are deleted
                 work.blocked += 1

@@ -190,6 +190,9 @@ def write_cell(cell: Any, key: CellKey, sums: CellSums, device: SimulatedDevice)
         _write_load(cell, sums)
         if device.place.is_room:
             _write_traffic(cell, sums, device.model.memory_ratio)
+            for name, share in device.services:
+                spent = round(sums.busy * device.model.cpu_count * share)
+                cell.units.add(name=name, cpu_milliseconds=spent)
         if device.screens:
             cell.displays.add(size=SCREEN_SIZE, milliseconds=sums.screens)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.simulate.fleet import SimulationOrder
 from veilleuse.collector.simulate.generate import Generation, Sent, weeks
 from veilleuse.collector.simulate.truth import Truth
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 
 class WeekEnd(NamedTuple):
@@ -70,8 +71,11 @@ def _generate(order: SimulationOrder, sending: Connection) -> None:
 
 
 def events(generation: Generation) -> Iterator[Event]:
-    """Yield the events of a generation."""
-    for first, end in weeks(generation.order):
+    """Yield the events of a generation; the day under way too, where the order reaches it."""
+    order, now = generation.order, datetime.now(UTC)
+    for first, end in weeks(order):
         yield from generation.week(first, end)
         yield WeekEnd(first, end)
+    if order.preset.is_served and order.end == now.date():
+        yield from generation.day_under_way(round(now.timestamp() * MILLISECONDS_PER_SECOND))
     yield generation.truth

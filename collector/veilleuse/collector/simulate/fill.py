@@ -26,12 +26,12 @@ from veilleuse.collector.model.records import AppendOutcome, AppendResult, HostI
 from veilleuse.collector.ports.stages import Committer
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.simulate import registry
-from veilleuse.collector.simulate.fleet import SimulatedDevice, SimulationOrder
 from veilleuse.collector.simulate.ahead import Event, events, generated_ahead
+from veilleuse.collector.simulate.fleet import SimulatedDevice, SimulationOrder
 from veilleuse.collector.simulate.generate import Generation, Sent
 from veilleuse.collector.simulate.registry import agent_id_of, enrol, put_sites
 from veilleuse.collector.simulate.truth import Truth
-from veilleuse.collector.simulate.upkeep import open_upkeep
+from veilleuse.collector.simulate.upkeep import Upkeep, open_upkeep, run_slices
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import EPOCH_BYTES
@@ -44,8 +44,6 @@ IN_FLIGHT: Final = 48
 WHO: Final = "veilleuse simulate"
 Progress = Callable[[str, int, int], None]
 """(step, done, total)."""
-_PERIODS_PER_JOB: Final = 1_024
-"""No other task waits for the writer here."""
 _RECORDS_BETWEEN: Final = 8_192
 _PART_BYTES: Final = 600_000
 _AHEAD_MACHINE_DAYS: Final = 20_000
@@ -165,26 +163,40 @@ class _Run:
             truth = self._take(events(generation), hosts)
         self._progress("months", 0, 1)
         self._collector.rolls.drain()
+        if self._order.preset.is_served:
+            registry.greet(context, generation.fleet, hosts)
+            registry.add_copies(context, self._order, generation.fleet, hosts)
         self._progress("done", 1, 1)
         return truth
 
-    def _take(self, events: Iterable[Event], hosts: Mapping[int, HostId]) -> Truth:
+    def _take(self, sent: Iterable[Event], hosts: Mapping[int, HostId]) -> Truth:
         """Store what is generated; return the truth."""
         total = sum(_heard_days(one, self._order.first, self._order.end) for one in self._devices.values())
-        done, reached = 0, self._order.first
+        done = 0
         with open_upkeep(self._collector) as upkeep:
-            for event in events:
+            for event in sent:
                 if isinstance(event, Truth):
+                    self._derive()
                     return event
                 if isinstance(event, Sent):
                     self._send(self._devices[event.number], hosts[event.number], event)
                     continue
                 self._derive()
-                if self._order.preset.is_served and (_is_due(*event) or event.end == self._order.end):
-                    upkeep.run(event.end, fleet=event.end.month == 1 or event.end == self._order.end)
+                self._keep(upkeep, *event)
                 done += sum(_heard_days(one, *event) for one in self._devices.values())
                 self._progress("records", done, total)
         raise CollectorError("the simulation ended early: this is a defect")
+
+    def _keep(self, upkeep: Upkeep, first: date, end: date) -> None:
+        """Run what the collector does once a month is complete; it was in the week [first, end)."""
+        is_due = first < end.replace(day=1) + timedelta(days=WAIT_DAYS) <= end
+        is_last = end == self._order.end
+        if not self._order.preset.is_served or not (is_due or is_last):
+            return
+        is_new_year = is_due and end.month == 1 and end.year > self._order.first.year
+        upkeep.run(end, fleet=is_new_year or is_last)
+        if is_new_year:
+            upkeep.close(end.year - 1)
 
     def _declare(self) -> None:
         """Declare what an operator would: shared meters, a calibration, actions."""
@@ -203,6 +215,9 @@ class _Run:
         for model in dict.fromkeys(one.model for one in self._generation.fleet if one.model.calibrated):
             fit = facts_of(self._generation.physics.calibration(model))
             perform("calibration_put", {"fit": fit, "who": WHO})
+        for kind, lines in self._order.preset.declared(self._order.first, self._order.end).items():
+            words = {"kind": kind, "lines": lines, "name": "", "who": WHO, "why": "simulated"}
+            perform("follow_import", words)
 
     def _send(self, device: SimulatedDevice, host_id: HostId, sent: Sent) -> None:
         if not device.place.is_room and self._pushes.records >= self._derived + _RECORDS_BETWEEN:
@@ -217,17 +232,7 @@ class _Run:
     def _derive(self) -> None:
         """Derive all dirty periods while their pages are cached."""
         self._pushes.wait()
-        worker, writer, store = self._collector.derive, self._collector.writer, self._collector.store
-
-        def job() -> int:
-            done = 0
-            with store.transaction():
-                while done < _PERIODS_PER_JOB and (some := worker.run_slice()):
-                    done += some
-            return done
-
-        while writer.submit(job, alone=True).result():
-            pass
+        run_slices(self._collector, self._collector.derive.run_slice)
         self._derived = self._pushes.records
 
     def _import_inventory(self) -> None:
@@ -254,8 +259,3 @@ def _heard_days(device: SimulatedDevice, first: date, end: date) -> int:
     if device.agent_from is None:
         return 0
     return max(0, (min(end, device.agent_until or end) - max(first, device.agent_from)).days)
-
-
-def _is_due(first: date, end: date) -> bool:
-    """Return whether in the week [first, end) a month became complete, with its last week: days of upkeep."""
-    return first < end.replace(day=1) + timedelta(days=WAIT_DAYS) <= end

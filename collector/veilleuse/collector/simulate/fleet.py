@@ -57,6 +57,14 @@ class SimulatedDevice:
     """Day from which its agent is silent; None: it is not."""
     shut_down_from: date | None = None
     """Day from which it is off at night."""
+    is_outdated: bool = False
+    """Its agent is of an older version."""
+    is_failing: bool = False
+    """A source of its agent fails."""
+    is_model_doubtful: bool = False
+    """The inventory has another model."""
+    services: tuple[tuple[str, float], ...] = ()
+    """Services that its agent tells apart, with their shares of the processor time."""
 
     @property
     def serial(self) -> str:
@@ -119,10 +127,8 @@ def devices(order: SimulationOrder) -> tuple[SimulatedDevice, ...]:
         found += _draw_stock(order, draw, stock, len(found))
     with_agent = [one for one in found if one.agent_from is not None]
     troubles = dict(zip((one.number for one in with_agent), _troubles(order, draw, with_agent), strict=True))
-    silent = _silences(order, with_agent)
-    return tuple(
-        replace(one, trouble=troubles.get(one.number), agent_until=silent.get(one.number)) for one in found
-    )
+    odd = {one.number: one for one in _with_oddities(order, with_agent)}
+    return tuple(replace(odd.get(one.number, one), trouble=troubles.get(one.number)) for one in found)
 
 
 def _draw_stock(
@@ -194,11 +200,24 @@ def _troubles(
             yield Trouble(_KINDS[kind], begun, begun + timedelta(days=length))
 
 
-def _silences(order: SimulationOrder, agents: Sequence[SimulatedDevice]) -> dict[int, date]:
-    """Return device number → day from which its agent is silent."""
-    draw = random.Random(f"{order.seed}/silence")
-    found = {}
-    for device in agents if order.preset.silent else ():
-        if draw.random() < order.preset.silent:
-            found[device.number] = order.end - timedelta(days=draw.randrange(10, 60))
-    return found
+SERVICES_EVERY: Final = 3
+"""One server in three tells its services apart."""
+
+
+def _with_oddities(order: SimulationOrder, agents: Sequence[SimulatedDevice]) -> Iterator[SimulatedDevice]:
+    """Yield the machines with an agent, with what is not as it should be."""
+    draw, odd = random.Random(f"{order.seed}/oddities"), order.preset.oddities
+    pcs = [one.number for one in agents if not one.place.is_room]
+    doubtful = frozenset(draw.sample(pcs, min(odd.doubtful_models, len(pcs))))
+    for device in agents:
+        is_silent, back = draw.random() < odd.silent, draw.randrange(10, 60)
+        yield replace(
+            device,
+            agent_until=order.end - timedelta(days=back) if is_silent else None,
+            is_outdated=draw.random() < odd.outdated,
+            is_failing=draw.random() < odd.failing and device.model.has_counters,
+            is_model_doubtful=device.number in doubtful,
+            services=order.preset.services
+            if device.place.is_room and device.number % SERVICES_EVERY == 0
+            else (),
+        )

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.simulate import registry
 from veilleuse.collector.simulate.agent_stream import Agent, Powers
-from veilleuse.collector.simulate.calendars import Timetable, days, period_of
+from veilleuse.collector.simulate.calendars import COARSE_MILLISECONDS, Timetable, days, period_of
 from veilleuse.collector.simulate.fleet import SimulatedDevice, SimulationOrder, devices
 from veilleuse.collector.simulate.physics import Physics, SimulatedMachine
 from veilleuse.collector.simulate.places import EntitySite
@@ -75,6 +75,19 @@ class Generation:
             )
         return _Running(device, routine_of(device, self.order.seed), self.physics.machine(device), agent)
 
+    def day_under_way(self, now_unix_milliseconds: int) -> Iterator[Sent]:
+        """Yield what servers send of the day after the last one until now; it is not in the truth."""
+        day = self.order.end
+        for one in self._running:
+            timetable = self.timetables[one.device.place]
+            if one.agent is None or not one.device.place.is_room or not one.device.is_heard(day):
+                continue
+            spans, powers = _spans(one, timetable, day)
+            periods = dict.fromkeys(slot.period_start for slot in timetable.slots(day))
+            over = sum(start + COARSE_MILLISECONDS <= now_unix_milliseconds for start in periods)
+            if over:
+                yield Sent(one.device.number, list(one.agent.day(day, spans, powers))[:over])
+
     def week(self, first: date, end: date) -> Iterator[Sent]:
         """Add the days [first, end), which follow those before, to the truth; yield what agents send.
 
@@ -96,9 +109,7 @@ class Generation:
         device, timetable = one.device, self.timetables[one.device.place]
         if not device.in_service(day):
             return
-        slots = timetable.slots(day)
-        spans = one.routine.spans(day, timetable.day_type(day), slots[0].start, slots[-1].end)
-        powers = [one.machine.powers(span) for span in spans]
+        spans, powers = _spans(one, timetable, day)
         self.truth.add(device, day, _energy(spans, powers), self._screens(device, spans))
         if one.agent is not None and device.is_heard(day):
             yield from one.agent.day(day, spans, powers)
@@ -126,6 +137,13 @@ class Generation:
             self.physics.screens_watts(device.screens, span.screens) * (span.end - span.start)
             for span in spans
         )
+
+
+def _spans(one: _Running, timetable: Timetable, day: date) -> tuple[list[Span], Powers]:
+    """Return the states of a machine on a day, and its powers."""
+    slots = timetable.slots(day)
+    spans = one.routine.spans(day, timetable.day_type(day), slots[0].start, slots[-1].end)
+    return spans, [one.machine.powers(span) for span in spans]
 
 
 def _timetables(order: SimulationOrder, counts: dict[EntitySite, int]) -> dict[EntitySite, Timetable]:

@@ -9,7 +9,7 @@ day, the roll-out begins 14 months before the end. Agents of classroom PCs, whic
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Final
 
@@ -27,9 +27,10 @@ from veilleuse.collector.simulate.places import (
     RACK_WIDE,
     TOWER,
     VIRTUAL,
+    DeclaredLines,
     EntitySite,
+    Oddities,
     Preset,
-    SimulatedAction,
     Stock,
 )
 from veilleuse.wire.sums import apportion
@@ -43,14 +44,14 @@ CLASSROOM_MONTHS: Final = 2
 COLLEGES: Final = (
     "Jean-Moulin", "Lucie-Aubrac", "Simone-Veil", "Victor-Hugo", "Marie-Curie", "Louis-Pasteur", "Jules-Ferry",
     "Molière", "Jean-Jaurès", "Joliot-Curie", "Antoine-de-Saint-Exupéry", "Ampère", "Vendôme", "Gilbert-Dru",
-    "Clément-Marot", "Georges-Clemenceau", "Henri-Longchambon", "Jean-Mermoz", "Gabriel-Rosset", "Dargent",
+    "Clément-Marot", "Georges-Clemenceau", "Henri-Longchambon", "Jean-Mermoz", "Gabriel-Rosset", "Edgar-Quinet",
     "Professeur-Dargent", "Raoul-Dufy", "Charles-Sénard", "Lacassagne", "Les Battières", "Jean-Charcot",
     "La Favorite", "Les Iris", "Môrice-Leroux", "Lamartine", "Jean-Macé", "Du Tonkin", "Gratte-Ciel",
     "Jean-Vilar", "Alain", "Elsa-Triolet", "Paul-Éluard", "Aimé-Césaire", "Honoré-de-Balzac", "Jacques-Duclos",
     "Henri-Barbusse", "Pierre-Valdo", "Jean-Renoir", "Pierre-Brossolette", "Théodore-Monod", "Olivier-de-Serres",
     "Marcel-Pagnol", "Colette", "Boris-Vian", "Frédéric-Mistral", "Françoise-Dolto", "Martin-Luther-King",
-    "Val d'Argent", "Maurice-Utrillo", "Christiane-Bernardin", "Plan du Loup", "Le Plan du Loup Sud",
-    "Jean-Philippe-Rameau", "Alexis-Kandelaft", "Jean-Giono", "Marcel-Dargent", "Clos des Roses", "Daisy-Georges-Martin",
+    "Val d'Argent", "Maurice-Utrillo", "Christiane-Bernardin", "Plan du Loup", "Jacques-Cartier",
+    "Jean-Philippe-Rameau", "Alexis-Kandelaft", "Jean-Giono", "Marcel-Achard", "Clos des Roses", "Daisy-Georges-Martin",
     "Hector-Berlioz", "Charles-de-Gaulle", "Jean-Perrin", "Pablo-Picasso", "Georges-Brassens", "Les Servizières",
     "Évariste-Galois", "Émile-Zola", "Rosa-Parks", "Louise-Michel", "Olympe-de-Gouges", "Germaine-Tillion",
     "Joséphine-Baker", "Berthie-Albrecht", "Gisèle-Halimi", "Sophie-Germain", "Ada-Lovelace", "Katia-Krafft",
@@ -72,24 +73,35 @@ ROOMS: Final = ("Part-Dieu", "Vaise", "Gerland")
 
 TOWERS: Final = (TOWER, TOWER, TOWER, NOTEBOOK, TOWER, TOWER, TOWER)
 COMPACTS: Final = (DESK, DESK, DESK, NOTEBOOK, DESK, DESK, DESK)
-RACKS: Final = (RACK_PDU, VIRTUAL, RACK_BMC, VIRTUAL, RACK_WIDE, VIRTUAL, RACK_PDU, VIRTUAL, RACK_BARE, VIRTUAL)
+RACKS: Final = (
+    RACK_PDU,
+    VIRTUAL,
+    RACK_BMC,
+    VIRTUAL,
+    RACK_WIDE,
+    VIRTUAL,
+    RACK_PDU,
+    VIRTUAL,
+    RACK_BARE,
+    VIRTUAL,
+)
 """Models of the desks of old and of renewed colleges, and of a server room, in turn."""
 _NIGHTS: Final = (0.02, 0.5, 0.05, 0.15, 0.02)
 """Shares of desktops that are always on, of colleges in turn."""
 
 # Of 2,000 agents; others are in proportion.
 _DESK_AGENTS: Final = 15
-_OFFICE_AGENTS: Final = 30
+_OFFICE_AGENTS: Final = 32
 _FEW_OFFICE_AGENTS: Final = 7
 _CLASSROOM_AGENTS: Final = 10
-_ROOM_AGENTS: Final = (20, 20, 20)
+_ROOM_AGENTS: Final = (16, 12, 12)
 _MEASURED_COLLEGES: Final = 70
 _SPORADIC_COLLEGES: Final = 20
 """Further colleges with one agent."""
-_CLASSROOM_COLLEGES: Final = 12
+_CLASSROOM_COLLEGES: Final = 8
 _MEASURED_DIRECTIONS: Final = 24
-_PILOT_COLLEGES: Final = 8
-_PILOT_DIRECTIONS: Final = 4
+_PILOT_COLLEGES: Final = 6
+_PILOT_DIRECTIONS: Final = 3
 _ACTION_COLLEGES: Final = 12
 
 
@@ -169,7 +181,7 @@ def _of_2000(first: date, end: date) -> Iterator[Stock]:
         )
     for number, agents in enumerate(_ROOM_AGENTS):
         begins = _wave(2 * number, first, end)
-        yield Stock(_room(number), agents, 4 * agents, RACKS, begins)
+        yield Stock(_room(number), agents, 6 * agents, RACKS, begins)
 
 
 def _desks(number: int, first: date, end: date) -> Stock:
@@ -194,9 +206,9 @@ def _roll_out(first: date, end: date) -> date:
 
 
 def _wave(number: int, first: date, end: date) -> tuple[date]:
-    """Return the first day of a place: the waves are over two thirds of the roll-out."""
+    """Return the first day of a place: the last wave is two months before the end."""
     begun = _roll_out(first, end)
-    return (begun + number % ROLL_OUT_WAVES * ((end - begun) * 2 // (3 * ROLL_OUT_WAVES)),)
+    return (begun + number % ROLL_OUT_WAVES * ((end - begun) * 6 // (7 * ROLL_OUT_WAVES)),)
 
 
 def _action_day(first: date, end: date) -> date:
@@ -205,15 +217,70 @@ def _action_day(first: date, end: date) -> date:
     return middle - timedelta(days=middle.weekday())
 
 
-def _actions(first: date, end: date) -> tuple[SimulatedAction, ...]:
-    """Return one action that shuts PCs down, and one without an effect."""
-    day = _action_day(first, end)
-    colleges = tuple(_college(number, Population.WORKSTATION).site for number in range(_ACTION_COLLEGES))
-    offices = tuple(_direction(number).site for number in range(6, 12))
-    return (
-        SimulatedAction("extinction-19h", "Extinction programmée des postes à 19 h", day, colleges),
-        SimulatedAction("affiches", "Affiches et message aux agents : éteindre le soir", day, offices),
-    )
+def _declared(first: date, end: date) -> DeclaredLines:
+    """Return an action that shuts PCs down, one without an effect, and a strategy."""
+    day, year = _action_day(first, end), end.year
+    colleges = [_college(number, Population.WORKSTATION).site for number in range(_ACTION_COLLEGES)]
+    offices = [_direction(number).site for number in range(6, 12)]
+    return {
+        "actions": [
+            _action("extinction-19h", day, colleges, "Extinction programmée des postes à 19 h"),
+            _action("affiches", day, offices, "Affiches et message aux agents : éteindre le soir"),
+        ],
+        "objectives": [
+            _objective("2", "I1", year + 1, "0.05", "Extinction programmée des postes"),
+            _objective("2", "I6", year + 1, "0.05", "Arrêt des serveurs sans service utile"),
+            _objective("1", "I10", year, "0.2", "Lots réservés au matériel reconditionné"),
+            _objective("2", "I9", year + 2, "6", "Allongement de la durée d'usage"),
+        ],
+        "measures": [
+            {
+                "measure_id": "M1",
+                "objective": "2",
+                "what": "Extinction programmée à 19 h dans les collèges",
+                "indicator": "I1",
+                "action": "extinction-19h",
+                "from_day": day.isoformat(),
+                "pilot": "Systèmes d'information",
+                "status": "under_way",
+            },
+            {
+                "measure_id": "M2",
+                "objective": "4",
+                "what": "Affiches et message aux agents",
+                "indicator": "I1",
+                "action": "affiches",
+                "from_day": day.isoformat(),
+                "pilot": "Communication",
+                "status": "done",
+            },
+        ],
+        "retired_stock": [
+            {"year": str(one), "units": "420", "source": "simulé"} for one in range(first.year, year + 1)
+        ],
+    }
 
 
-METROPOLE: Final = Preset("metropole", 2_000, _stocks, _actions, silent=0.015, is_served=True)
+def _action(action_id: str, day: date, sites: Sequence[str], what: str) -> dict[str, str]:
+    return {"action_id": action_id, "sites": "|".join(sites), "from_day": day.isoformat(), "what": what}
+
+
+def _objective(objective: str, indicator: str, year: int, value: str, measure: str) -> dict[str, str]:
+    return {
+        "objective": objective,
+        "indicator": indicator,
+        "target_year": str(year),
+        "target_value": value,
+        "measure": measure,
+    }
+
+
+METROPOLE: Final = Preset(
+    "metropole",
+    2_000,
+    _stocks,
+    _declared,
+    Oddities(silent=0.015, outdated=0.2, failing=0.02, copies=3, doubtful_models=12),
+    (("unit:postgresql", 0.45), ("unit:tomcat9", 0.25), ("unit:nginx", 0.1), ("unit:zabbix-agent", 0.02)),
+    is_served=True,
+)

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Describes what a simulated fleet is made of: models, places, the machines of a place, presets (data only)."""
+"""Describes what a simulated fleet is made of: models, places, machines of a place, presets (data only)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -144,18 +144,28 @@ class Stock:
         return self.begins[rank * len(self.begins) // self.agents]
 
 
+DeclaredLines = Mapping[str, Sequence[Mapping[str, str]]]
+"""Kind of `veilleuse reen import` → lines, column → text."""
+
+
+def _nothing_declared(first: date, end: date) -> DeclaredLines:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
-class SimulatedAction:
-    """An action that is declared, with or without an effect in the simulation."""
+class Oddities:
+    """What is not as it should be: shares of the agents, and numbers."""
 
-    action_id: str
-    what: str
-    first: date
-    sites: tuple[str, ...]
-
-
-def _no_actions(first: date, end: date) -> tuple[SimulatedAction, ...]:
-    return ()
+    silent: float = 0.0
+    """Their agent fell silent."""
+    outdated: float = 0.0
+    """Their agent is of an older version."""
+    failing: float = 0.0
+    """A source of their agent fails."""
+    copies: int = 0
+    """Clones that wait for an operator; one further identity is used twice."""
+    doubtful_models: int = 0
+    """Assets whose model is not the machine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +177,10 @@ class Preset:
     """Machines with an agent, where an order names no number."""
     stocks: Callable[[int, date, date], tuple[Stock, ...]]
     """(hosts, first day, end) → machines of each place."""
-    actions: Callable[[date, date], tuple[SimulatedAction, ...]] = _no_actions
-    silent: float = 0.0
-    """Share of the agents that fell silent."""
+    declared: Callable[[date, date], DeclaredLines] = _nothing_declared
+    """(first day, end) → what the organisation declares: actions, objectives, measures."""
+    oddities: Oddities = Oddities()
+    services: tuple[tuple[str, float], ...] = ()
+    """Services of some servers, with their shares of the processor time."""
     is_served: bool = False
     """The directory is left as by a collector that ran all the time: months published, old days removed."""

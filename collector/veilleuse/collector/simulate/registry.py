@@ -9,7 +9,7 @@ import io
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Final
 
 from veilleuse.collector.admin.context import AdminContext
@@ -51,6 +51,7 @@ OTHER_DEVICES: Final = (
 _TELEWORK_DAYS: Final = "1.2"
 """Declared days per user and week: 0.6 of the users with a laptop, on 2 days."""
 _REUSED_SHARE: Final = 0.3
+_DOUBTFUL_MODEL: Final = "Modèle inconnu"
 
 
 def imports(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterator[list[tuple[str, bytes]]]:
@@ -76,6 +77,12 @@ def key_of(device: SimulatedDevice) -> str:
     return f"SIM-{device.number:06}"
 
 
+def name_of(device: SimulatedDevice) -> str:
+    """Return the name of a machine in its network."""
+    kind = "vm" if device.model == VIRTUAL else "srv" if device.place.is_room else "pc"
+    return f"{kind}-{device.place.site.rpartition('salle-')[2]}-{device.number}"
+
+
 def _file(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> tuple[str, bytes]:
     text = io.StringIO()
     writer = csv.writer(text, delimiter=";", lineterminator="\n")
@@ -94,9 +101,10 @@ def _assets(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterato
     for device in fleet:
         key, place = key_of(device), device.place
         yield (
-            key, "computer", device.model.device_class.value, place.entity, place.site, VENDOR, device.model.name,
+            key, "computer", device.model.device_class.value, place.entity, place.site, VENDOR,
+            _DOUBTFUL_MODEL if device.is_model_doubtful else device.model.name,
             device.in_service_on, device.out_of_service_on or "", "yes" if device.refurbished else "no", device.screens, key,
-            f"sim-{device.number}", device.serial, place.population.value,
+            name_of(device), device.serial, place.population.value,
         )  # fmt: skip
         for screen in range(device.screens):
             name = f"{key}-E{screen + 1}"
@@ -148,6 +156,9 @@ def _retirements(fleet: Sequence[SimulatedDevice]) -> Iterator[Sequence[object]]
 
 ZONE: Final = "FR"
 _GIBIBYTE: Final = 2**30
+OUTDATED_VERSION: Final = "0.2.0"
+_READINGS: Final = 8_640
+"""Of a day."""
 _NEVER_SECONDS: Final = 0
 _DISPLAY_OFF_SECONDS: Final = 900
 _SLEEP_SECONDS: Final = 1_800
@@ -176,17 +187,69 @@ def enrol(
     context: AdminContext, order: SimulationOrder, fleet: Sequence[SimulatedDevice]
 ) -> dict[int, HostId]:
     """Enrol every machine with an agent; return device number → host."""
-    registry = context.issuing.registry
+    agents: dict[EntitySite, list[SimulatedDevice]] = {place: [] for place in order.places}
+    for device in fleet:
+        if device.agent_from is not None:
+            agents[device.place].append(device)
+    hosts: dict[int, HostId] = {}
+    for place, machines in agents.items():
 
-    def job() -> dict[int, HostId]:
-        tokens = {place: _token(registry, order, place) for place in order.places}
-        return {
-            device.number: _host(context, order, device, tokens[device.place])
-            for device in fleet
-            if device.agent_from is not None
-        }
+        def job(place: EntitySite = place, machines: Sequence[SimulatedDevice] = machines) -> None:
+            token = _token(context.issuing.registry, order, place)
+            hosts.update((one.number, _host(context, order, one, token)) for one in machines)
 
-    return context.issuing.commit(job)
+        context.issuing.commit(job)
+    return hosts
+
+
+def greet(context: AdminContext, fleet: Iterable[SimulatedDevice], hosts: Mapping[int, HostId]) -> None:
+    """Store a contact of this moment of every machine that is not silent."""
+    now = context.issuing.now_unix_milliseconds()
+
+    def job() -> None:
+        for device in fleet:
+            if device.number in hosts and device.agent_until is None:
+                context.issuing.registry.record_hello(
+                    hosts[device.number],
+                    facts_wire=None,
+                    health_wire=None,
+                    now_unix_milliseconds=store_moment(now, device.place.population),
+                )
+
+    context.issuing.commit(job)
+
+
+def add_copies(
+    context: AdminContext,
+    order: SimulationOrder,
+    fleet: Iterable[SimulatedDevice],
+    hosts: Mapping[int, HostId],
+) -> None:
+    """Add clones that wait for an operator, and one identity that two machines use."""
+    registry, number = context.issuing.registry, order.preset.oddities.copies
+    copied = [one for one in fleet if one.number in hosts and one.place.population is Population.CLASSROOM]
+    draw = random.Random(f"{order.seed}/copies")
+
+    def job() -> None:
+        for device in copied[:number]:
+            token = registry.token_of_host(hosts[device.number])
+            assert token is not None, "every simulated host has a token"
+            registry.insert_host(
+                agent_id=AgentId(draw.randbytes(AGENT_ID_BYTES)),
+                token_id=token.token_id,
+                org_entity=device.place.entity,
+                site=device.place.site,
+                population=device.place.population,
+                status=HostStatus.PENDING,
+                enrolled_on=order.end - timedelta(days=3),
+                facts_wire=_facts(device),
+                copy_of=hosts[device.number],
+            )
+        for device in copied[number : number + 1]:
+            registry.note_conflict(hosts[device.number])
+
+    if number:
+        context.issuing.commit(job)
 
 
 def _token(registry: Registry, order: SimulationOrder, place: EntitySite) -> int:
@@ -208,7 +271,6 @@ def _token(registry: Registry, order: SimulationOrder, place: EntitySite) -> int
 def _host(context: AdminContext, order: SimulationOrder, device: SimulatedDevice, token_id: int) -> HostId:
     registry, place = context.issuing.registry, device.place
     agent_id, facts = agent_id_of(order, device), _facts(device)
-    health = pb.Health(agent_version=product_version(), spool_records=0, spool_bytes=20_480)
     host_id = registry.insert_host(
         agent_id=agent_id,
         token_id=token_id,
@@ -222,14 +284,31 @@ def _host(context: AdminContext, order: SimulationOrder, device: SimulatedDevice
     registry.record_hello(
         host_id,
         facts_wire=facts,
-        health_wire=clean_health(health),
-        now_unix_milliseconds=store_moment(_unix_milliseconds(order, order.days), place.population),
+        health_wire=clean_health(_health(device)),
+        now_unix_milliseconds=store_moment(_last_contact(order, device), place.population),
     )
     serial = normalise_serial(device.serial) or ""
     registry.put_pseudonyms(agent_id, pseudonym(bytes.fromhex(context.fleet_key), serial), b"")
     if place.population is Population.SERVER:
-        registry.put_name(agent_id, key_of(device).lower())
+        registry.put_name(agent_id, name_of(device))
     return host_id
+
+
+def _health(device: SimulatedDevice) -> pb.Health:
+    version = OUTDATED_VERSION if device.is_outdated else product_version()
+    health = pb.Health(agent_version=version, spool_records=0, spool_bytes=20_480)
+    if device.model.has_counters:
+        health.sources.add(
+            name="linux_rapl",
+            successes=0 if device.is_failing else _READINGS,
+            failures=_READINGS if device.is_failing else 0,
+        )
+    return health
+
+
+def _last_contact(order: SimulationOrder, device: SimulatedDevice) -> int:
+    """Return the moment of its last contact in the simulated time, Unix milliseconds."""
+    return _unix_milliseconds(order, ((device.agent_until or order.end) - order.first).days)
 
 
 def _unix_milliseconds(order: SimulationOrder, day: int) -> int:

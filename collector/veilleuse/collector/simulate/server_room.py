@@ -26,6 +26,7 @@ ELSEWHERE: Final = "Hors onduleur"
 NETWORK_WATTS: Final = 180.0
 """Switches and storage without an agent: the only load on the UPS besides its PDU."""
 UPS_EFFICIENCY: Final = "0.94"
+_HOURS_OF_A_DAY: Final = 24
 PUE: Final = 1.45
 """Declared PUE, which is also the true one."""
 
@@ -63,14 +64,14 @@ class ServerRoom:
     def _add(self, device: SimulatedDevice, timetable: Timetable, physics: Physics) -> None:
         routine, machine = routine_of(device, self._order.seed), physics.machine(device)
         watts: list[float] = []
-        for day in days(self._order.first, self._order.end):
+        for day in days(self._order.first, self._order.end + timedelta(days=1)):  # and the day under way
             slots = timetable.slots(day)
             for span in routine.spans(day, timetable.day_type(day), slots[0].start, slots[-1].end):
                 active, idle = machine.powers(span)
                 watts.append(mean_watts(span, active.wall, idle.wall))
         hours = self._pdu or [0.0] * len(watts)
         self._pdu = [one + more for one, more in zip(hours, watts, strict=True)]
-        self._shares[device.number] = sum(watts)
+        self._shares[device.number] = sum(watts[:-_HOURS_OF_A_DAY])
 
     def shared_watts(self, start: int) -> Sequence[float]:
         """Return the readings of `meters` over the clock period that begins at `start`."""

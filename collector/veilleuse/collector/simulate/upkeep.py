@@ -8,24 +8,46 @@ seconds, and only the last publication is read.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import secrets
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import date
 from typing import Final
 
 from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.admin.publications import expire as expire_published
-from veilleuse.collector.app.child import leashed_command, run_command
 from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.app.month_publisher import publish_due
-from veilleuse.collector.app.schedule import keep_apart
+from veilleuse.collector.app.year_keeper import propose_year
 from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.ipc import pieces_of
+from veilleuse.collector.model.closed_years import pack
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.months.worker import MonthWorker
-from veilleuse.collector.settings import child_environment
+from veilleuse.collector.reports.close_year import ClosingOrder
 
-CLOSING_SECONDS: Final = 300.0
+_TOGETHER_SECONDS: Final = 2.0
+"""Length of a transaction: no other task waits for the writer here."""
+
+
+def run_slices(collector: Collector, run_slice: Callable[[], int]) -> int:
+    """Run slices in the writer's thread until one has nothing to do; return the sum of their numbers.
+
+    Many are one transaction, and no savepoint is around it: SQLite would copy each page that changes.
+    """
+
+    def job() -> int:
+        done, until = 0, time.monotonic() + _TOGETHER_SECONDS
+        with collector.store.transaction():
+            while time.monotonic() < until and (some := run_slice()):
+                done += some
+        return done
+
+    total = 0
+    while done := collector.writer.submit(job, alone=True).result():
+        total += done
+    return total
 
 
 class Upkeep:
@@ -34,7 +56,6 @@ class Upkeep:
     def __init__(self, collector: Collector) -> None:
         """Take the collector, whose socket is open: `open_upkeep`."""
         self._collector, self._day = collector, date.min
-        self._stop = threading.Event()
         store = collector.store
         calendars = SiteCalendars(store.calendars.versions, store.calendars.school_periods)
         self._months = MonthWorker(
@@ -43,16 +64,25 @@ class Upkeep:
 
     def run(self, day: date, *, fleet: bool) -> None:
         """Run what is due on a day; `fleet`: publish the fleet's energy too. Raises CollectorError."""
-        import time,sys; t=time.time(); c=time.process_time()
         self._day, collector = day, self._collector
-        n=self._months.drain()
-        t1=time.time();c1=time.process_time()
+        run_slices(collector, self._months.run_slice)
         if waiting := publish_due(collector.settings, day, fleet=fleet):
             raise CollectorError(f"{waiting[0]} was not published: this is a defect")
-        t2=time.time();c2=time.process_time()
         expire_published(collector.operations.context, day)
-        r=collector.retention.run(day, alone=True)
-        print(day,"months",n,round(t1-t,1),round(c1-c,1),"publish",fleet,round(t2-t1,1),round(c2-c1,1),"retention",r,round(time.time()-t2,1),round(time.process_time()-c2,1),file=sys.stderr)
+        collector.retention.run(day, alone=True)
+
+    def close(self, year: int) -> None:
+        """Close a year provisionally, as `veilleuse close`. Raises CollectorError."""
+        collector = self._collector
+        now = collector.issuing.now_unix_milliseconds()
+        made = propose_year(
+            collector.settings, ClosingOrder(year, False, "veilleuse simulate", "", now, self._day)
+        )
+        small, upload, perform = pack(made.file), secrets.token_hex(16), collector.operations.perform
+        for piece in pieces_of(upload, small.report + small.statistics):
+            perform("close_part", piece)
+        perform("close_put", {"upload": upload, "report_bytes": len(small.report)})
+
 
 @contextmanager
 def open_upkeep(collector: Collector) -> Iterator[Upkeep]:
