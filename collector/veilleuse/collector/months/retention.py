@@ -47,7 +47,7 @@ class _Pace(NamedTuple):
 
 
 _BESIDE_OTHERS: Final = _Pace(MOST_DAYS, SLICE_SECONDS, _REST_SECONDS)
-_ALONE: Final = _Pace(62, 1.0, 0.0)
+_ALONE: Final = _Pace(62, 0.1, 0.0)
 _SWEEPS: Final = 20
 _SWEEP_SECONDS: Final = 0.5
 

@@ -86,8 +86,11 @@ RACKS: Final = (
     VIRTUAL,
 )
 """Models of the desks of old and of renewed colleges, and of a server room, in turn."""
-_NIGHTS: Final = (0.02, 0.5, 0.05, 0.15, 0.02)
-"""Shares of desktops that are always on, of colleges in turn."""
+_OFF: Final = (0.0, 0.0)
+_NIGHTS: Final = (_OFF, (0.4, 0.85), None, (0.25, 0.6), _OFF)
+"""Shares of nights on which desktops are left on, of colleges in turn; None: as usual."""
+_OFFICE_NIGHTS: Final = (_OFF, (0.3, 0.7), None, None, _OFF, None)
+"""The same of directions."""
 
 # Of 2,000 agents; others are in proportion.
 _DESK_AGENTS: Final = 15
@@ -102,7 +105,8 @@ _CLASSROOM_COLLEGES: Final = 8
 _MEASURED_DIRECTIONS: Final = 24
 _PILOT_COLLEGES: Final = 6
 _PILOT_DIRECTIONS: Final = 3
-_ACTION_COLLEGES: Final = 12
+_ACTION_COLLEGES: Final = 30
+"""Of the first of them, those that leave desktops on act."""
 
 
 def _college(number: int, population: Population) -> EntitySite:
@@ -113,7 +117,8 @@ def _college(number: int, population: Population) -> EntitySite:
         population,
         PowerContext.EPLE,
         school=True,
-        always_on=_NIGHTS[number % len(_NIGHTS)],
+        always_on=0.0 if _NIGHTS[number % len(_NIGHTS)] else 0.05,
+        left_on=_NIGHTS[number % len(_NIGHTS)],
     )
 
 
@@ -124,7 +129,8 @@ def _direction(number: int) -> EntitySite:
         f"direction-{_slug(name)}",
         Population.WORKSTATION,
         PowerContext.OWN_SITE,
-        always_on=0.3 if number % 6 == 1 else 0.06,
+        always_on=0.0 if _OFFICE_NIGHTS[number % len(_OFFICE_NIGHTS)] else 0.06,
+        left_on=_OFFICE_NIGHTS[number % len(_OFFICE_NIGHTS)],
     )
 
 
@@ -190,7 +196,7 @@ def _desks(number: int, first: date, end: date) -> Stock:
         agents = _DESK_AGENTS
     elif number < _MEASURED_COLLEGES + _SPORADIC_COLLEGES:
         agents = 1
-    acts = number < _ACTION_COLLEGES
+    acts = _acts(number)
     return Stock(
         _college(number, Population.WORKSTATION),
         agents,
@@ -199,6 +205,11 @@ def _desks(number: int, first: date, end: date) -> Stock:
         (first,) if number < _PILOT_COLLEGES else _wave(number, first, end),
         shut_down_from=_action_day(first, end) if acts else None,
     )
+
+
+def _acts(number: int) -> bool:
+    """Return whether a college shuts its desktops down from the day of the action on."""
+    return number < _ACTION_COLLEGES and sum(_NIGHTS[number % len(_NIGHTS)] or _OFF) > 0
 
 
 def _roll_out(first: date, end: date) -> date:
@@ -220,7 +231,9 @@ def _action_day(first: date, end: date) -> date:
 def _declared(first: date, end: date) -> DeclaredLines:
     """Return an action that shuts PCs down, one without an effect, and a strategy."""
     day, year = _action_day(first, end), end.year
-    colleges = [_college(number, Population.WORKSTATION).site for number in range(_ACTION_COLLEGES)]
+    colleges = [
+        _college(number, Population.WORKSTATION).site for number in range(_ACTION_COLLEGES) if _acts(number)
+    ]
     offices = [_direction(number).site for number in range(6, 12)]
     return {
         "actions": [

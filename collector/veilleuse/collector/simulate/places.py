@@ -74,7 +74,7 @@ RACK_WIDE: Final = Model(
     memory_ratio=0.3,
     most_load=0.08,
 )
-TOWER: Final = Model("Tour 6", DeviceClass.TOWER, 6, 16, 6.0, 65.0, 1.6)
+TOWER: Final = Model("Tour 6", DeviceClass.TOWER, 6, 16)
 VIRTUAL: Final = Model("VM", DeviceClass.VIRTUAL_MACHINE, 4, 8, cpu_model=None, solid_state_disks=0)
 
 
@@ -98,7 +98,9 @@ class EntitySite:
     power_context: PowerContext
     school: bool = False
     always_on: float = ALWAYS_ON
-    """Share of its desktops that are never switched off; others are left on at night in proportion."""
+    """Share of its desktops that are never switched off."""
+    left_on: tuple[float, float] | None = None
+    """Least and most nights on which one of its other desktops is left on, as shares; None: as usual."""
     room: str = ""
     """Name of its server room."""
 

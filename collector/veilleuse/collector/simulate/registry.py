@@ -156,7 +156,7 @@ def _retirements(fleet: Sequence[SimulatedDevice]) -> Iterator[Sequence[object]]
 
 ZONE: Final = "FR"
 _GIBIBYTE: Final = 2**30
-OUTDATED_VERSION: Final = "0.2.0"
+OUTDATED_VERSION: Final = "0.1.0"
 _READINGS: Final = 8_640
 """Of a day."""
 _NEVER_SECONDS: Final = 0

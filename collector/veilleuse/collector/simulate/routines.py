@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.simulate.fleet import SimulatedDevice
-from veilleuse.collector.simulate.places import ALWAYS_ON, VIRTUAL, Model
+from veilleuse.collector.simulate.places import VIRTUAL, Model
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import DeviceClass, Population, State, Supply
 
@@ -64,8 +64,6 @@ class _Rest:
     def __init__(self, device: SimulatedDevice, supply: Supply) -> None:
         self._always_on = device.always_on
         self._shut_down_from = device.shut_down_from or date.max
-        self.left_on = device.place.always_on / ALWAYS_ON
-        """How often it is left on, relative to an ordinary place."""
         self.supply = supply
         self.state = State.ON_IDLE if device.always_on else State.OFF
         self.since = 0
@@ -92,11 +90,10 @@ class _Pupils:
     def __init__(self, device: SimulatedDevice, draw: random.Random) -> None:
         self._draw = draw
         self._screens = device.screens
-        forgotten = draw.uniform(0.02, 0.25)
+        self._forgotten = draw.uniform(*(device.place.left_on or (0.02, 0.25)))
         self._active = draw.uniform(0.3, 0.6)
         self._load = draw.uniform(0.06, 0.25)
         self._rest = _Rest(device, Supply.AC)
-        self._forgotten = forgotten * self._rest.left_on
 
     def spans(self, day: date, kind: DayType, start: int, end: int) -> list[Span]:
         draw, rest = self._draw, self._rest
@@ -133,7 +130,7 @@ class _Office:
         self._mobile = device.model.device_class is DeviceClass.LAPTOP
         self._arrival = min(9.0, draw.gauss(8.5, 0.4))
         self._departure = max(16.5, draw.gauss(17.5, 0.5))
-        left_on = 0.02 if self._mobile else draw.uniform(0.03, 0.3)
+        self._left_on = 0.02 if self._mobile else draw.uniform(*(device.place.left_on or (0.03, 0.3)))
         self._home = (
             frozenset(draw.sample(range(1, 6), 2)) if self._mobile and draw.random() < 0.6 else frozenset()
         )
@@ -142,7 +139,6 @@ class _Office:
         self._load = draw.uniform(0.04, 0.2)
         self._night = State.ASLEEP if self._mobile and draw.random() < 0.5 else State.OFF
         self._rest = _Rest(device, Supply.UNKNOWN if self._mobile else Supply.AC)
-        self._left_on = left_on * (1 if self._mobile else self._rest.left_on)
 
     def spans(self, day: date, kind: DayType, start: int, end: int) -> list[Span]:
         draw, rest = self._draw, self._rest

@@ -21,8 +21,6 @@ from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import PointKind
 
-ELSEWHERE: Final = "Hors onduleur"
-"""Room of the other servers of a site: without a meter."""
 NETWORK_WATTS: Final = 180.0
 """Switches and storage without an agent: the only load on the UPS besides its PDU."""
 UPS_EFFICIENCY: Final = "0.94"
@@ -115,7 +113,7 @@ class ServerRoom:
             f"from = {_day(self._order.first)}",
             f"to = {_day(last)}",
             "[[server]]",
-            f'room = "{ELSEWHERE}"',
+            f'room = "{room} hors onduleur"',  # of the other servers of the site: without a meter
             f'site = "{site}"',
             f'host = "{EVERY_OTHER}"',
             f"from = {_day(self._order.first)}",
