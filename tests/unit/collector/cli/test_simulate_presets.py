@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -190,7 +189,7 @@ def test_a_process_that_fails_ends_the_simulation(capfd):
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory) -> Iterator[tuple[Path, Truth]]:
+def served(tmp_path_factory) -> tuple[Path, Truth]:
     """Fill a directory over the end of a year."""
     directory = tmp_path_factory.mktemp("served") / "data"
     return directory, simulate(CollectorSettings(data_dir=directory), YEAR_END, _quiet)
