@@ -225,7 +225,7 @@ def compare_reports(fleet: Fleet, *, every_format: bool) -> None:
             if suffix == "csv":
                 add("command, CSV", name, keep(csv_rows(content.decode(), len(rows))))
             elif suffix == "xlsx":
-                add("XLSX", name, keep(xlsx_rows(content)))
+                add("XLSX", name, keep(xlsx_rows(content, rows)))
             else:
                 counts = [len(document.get(table, ())) for table in TABLES]
                 add(PAGE, name, keep(page_rows(content, rows, counts)))

@@ -142,18 +142,21 @@ def csv_rows(content: str, count: int) -> Sequence[Row]:
     return rows[:count]
 
 
-def xlsx_rows(content: bytes) -> list[Row]:
-    """Return the rows and totals of a workbook, as openpyxl reads them, with the words that name a group as
-    other files have them."""
+def xlsx_rows(content: bytes, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows and totals of a workbook, as openpyxl reads them.
+
+    `rows`: of the JSON report, which name the groups: a workbook has their words, which are compared here.
+    """
     book, taken = workbook(content), set[str]()
     titles = [sheet_name(words("fr")(f"tables.{table}"), taken) for table in TABLES]
-    rows = [row for title in titles if title in book.sheetnames for row in sheet_rows(book[title])]
-    codes = {
-        name: {text: code for code, text in words("fr").texts["words"][of.words].items()}
-        for name in IDENTITY
-        if (of := read_columns()[name]).words
-    }
-    return [{name: codes.get(name, {}).get(value, value) for name, value in row.items()} for row in rows]
+    found = [row for title in titles if title in book.sheetnames for row in sheet_rows(book[title])]
+    made: list[Row] = []
+    for row, cells in zip(rows, found, strict=True):
+        names = {name: row[name] for name in IDENTITY if name in row}
+        said = {name: words("fr").word(read_columns()[name].words, value) for name, value in names.items()}
+        assert said == {name: cells[name] for name in IDENTITY if name in cells}
+        made.append({**cells, **names})
+    return made
 
 
 def page_rows(content: bytes, rows: Sequence[Row], tables: Sequence[int]) -> list[Row]:

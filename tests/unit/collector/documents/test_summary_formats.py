@@ -15,6 +15,7 @@ from openpyxl.workbook import Workbook
 
 from tests.support.report_files import Page, bare, pdf_text, sheet_rows, structure, workbook
 from tests.support.summarised import CLASSES, RELEASED, emissions
+from tests.unit.collector.reports.test_summaries import indicators_report, reen_report
 from veilleuse.collector.documents.document import (
     LANGUAGES,
     LONGEST,
@@ -24,6 +25,8 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.documents.formats.html import ON_PAPER_TOO, page
 from veilleuse.collector.documents.text import words
+from veilleuse.collector.reports.summaries import indicators as indicators_summary
+from veilleuse.collector.reports.summaries import reen as reen_summary
 from veilleuse.collector.reports.summaries.emissions import add_summary
 
 MOST_PAGES = 12
@@ -74,6 +77,27 @@ def test_nor_do_long_names_and_notes_make_it_longer(names: list[str]):
     full = add_summary(replace(document, head=head, tables=tables), {})
     assert pages_of(full) <= MOST_PAGES
     assert bare("autres notes sont dans le classeur.") in pdf_text(renderer("pdf")(full))
+
+
+def test_the_other_reports_have_few_pages_too():
+    """A sheet of 300 objectives, 500 measures and 100 lines of a bilan; indicators of 500 groups."""
+    sheet, indicators = reen_report(), indicators_report()
+    (moved, _) = sheet.tables["rows"]
+    rows: list[Any] = [{**moved, "objective": str(1 + number // 50)} for number in range(300)]
+    measures: list[Any] = [
+        {"what": LONG[0], "objective": "2", "saving_kwh": 1.5 * number} for number in range(500)
+    ]
+    bilan: list[Any] = [{**sheet.tables["bilan"][0], "item": LONG[0]} for _ in range(100)]
+    tables = {**sheet.tables, "rows": rows, "measures": measures, "bilan": bilan}
+    assert pages_of(reen_summary.add_summary(replace(sheet, tables=tables))) <= MOST_PAGES
+    many = [
+        {**row, "entity": f"{LONG[0][:500]}{number}"}
+        for number in range(250)
+        for row in indicators.tables["rows"][:2]
+    ]
+    full = replace(indicators, tables={**indicators.tables, "rows": many})
+    answers = {"population": full, "entity": full}
+    assert pages_of(indicators_summary.add_summary(full, answers)) <= MOST_PAGES
 
 
 def test_bars_and_tables_of_a_pdf_are_tagged():

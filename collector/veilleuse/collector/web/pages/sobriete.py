@@ -28,6 +28,7 @@ from veilleuse.collector.reports.indicators_document import figure_of, key_of
 from veilleuse.collector.reports.readers import sobriety_sources_of, targets_of
 from veilleuse.collector.web.access import Guard
 from veilleuse.collector.web.api.resources import ResourceKind
+from veilleuse.collector.web.pages.bilan import ENTITY
 from veilleuse.collector.web.pages.charts import Legend
 from veilleuse.collector.web.pages.frame import Look, is_limited
 from veilleuse.collector.web.pages.indicators import (
@@ -70,8 +71,8 @@ class IndicatorCard:
     target: str
     lines: tuple[CardLine, ...]
     chart: GridChart | None
-    worst: tuple[tuple[str, str], ...]
-    """(entity, value), the worst first."""
+    worst: tuple[tuple[str, str, str], ...]
+    """(entity, address of its page, value), the worst first."""
     worst_heading: str
     owner: str
     empty: str
@@ -145,7 +146,7 @@ def _card(identifier: str, figures: ReleasedFigures, look: Look) -> IndicatorCar
         if w.has(f"sobriety.{identifier}_threshold")
         else w("sobriete.no_target")
     )
-    worst, period = _worst(identifier, figures.by_entity, w), _period(year, w)
+    worst, period = _worst(identifier, figures.by_entity, look), _period(year, w)
     return IndicatorCard(
         identifier,
         indicator_name(identifier, w),
@@ -298,7 +299,7 @@ def _axis(
     return 100.0, lambda tick: w("percent", number=w.tick(tick))
 
 
-def _worst(identifier: str, rows: Iterable[Row], w: Words) -> tuple[tuple[str, str], ...]:
+def _worst(identifier: str, rows: Iterable[Row], look: Look) -> tuple[tuple[str, str, str], ...]:
     """Return the entities whose value is farthest on the wrong side, in the newest month."""
     known = [
         (figure.value, row, figure)
@@ -312,7 +313,11 @@ def _worst(identifier: str, rows: Iterable[Row], w: Words) -> tuple[tuple[str, s
         return ()
     several = len({row["population"] for _, row, _ in known}) > 1
     return tuple(
-        (_place(row, w, several=several), _value(identifier, figure, w))
+        (
+            _place(row, look.w, several=several),
+            "" if row["level"] == AUTRES else look.link(ENTITY, name=row["entity"]),
+            _value(identifier, figure, look.w),
+        )
         for _, row, figure in known[:MOST_WORST]
     )
 
