@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure a simulated fleet's seconds and memory, and how often a report's 95 % interval contains the truth.
 
-`python tests/bench/simulate.py [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1] [--preset NAME]`. The records pass
-validation, writer, derivation and rolling like those of real agents; then the whole months are reported.
+`python tests/bench/simulate.py [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1]`, or
+`--preset NAME`: what it took to fill one. The records pass validation, writer, derivation and rolling like
+those of real agents; then the whole months are reported.
 With several seeds: for each device class, the number of simulations whose interval contains the truth, and
 the mean ratio of figure and truth. A few simulations prove little: 95 % of 20 is 16 to 20.
 """
@@ -123,7 +124,9 @@ def preset_took(name: str) -> str:
         with open_reader(directory) as store:
             hosts, assets = len(store.data.hosts()), len(store.inventory.assets())
             months = list(slices(order.first, order.end.replace(day=1), by_month=True))
-            released = [store.publications.summary(PublicationKind.FLEET, one.first, one.end) for one in months]
+            released = [
+                store.publications.summary(PublicationKind.FLEET, one.first, one.end) for one in months
+            ]
     mine, childs = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return (
         f"{name}: {hosts} machines, {assets} assets, {order.first} to {order.end}: {seconds:.0f} s, "
