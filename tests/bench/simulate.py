@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure a simulated fleet's seconds and memory, and how often a report's 95 % interval contains the truth.
 
-`python tests/bench/simulate.py [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1] [--preset NAME]`.
-The records pass validation, writer, derivation and rolling like those of real agents; then the whole months
-are reported.
+`python tests/bench/simulate.py [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1]`, or
+`--preset NAME`: what it took to fill one. The records pass validation, writer, derivation and rolling like
+those of real agents; then the whole months are reported.
 With several seeds: for each device class, the number of simulations whose interval contains the truth, and
 the mean ratio of figure and truth. A few simulations prove little: 95 % of 20 is 16 to 20.
 """

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from multiprocessing.context import SpawnProcess
+from typing import Final, NamedTuple
 
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.gc_pause import without_garbage_collection
@@ -21,6 +22,9 @@ from veilleuse.collector.simulate.fleet import SimulationOrder
 from veilleuse.collector.simulate.generate import Generation, Sent, weeks
 from veilleuse.collector.simulate.truth import Truth
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+
+_LAST_WORDS_SECONDS: Final = 5.0
+"""Time for a failing process to write why on standard error."""
 
 
 class WeekEnd(NamedTuple):
@@ -46,18 +50,19 @@ def generated_ahead(order: SimulationOrder) -> Iterator[Iterator[Event]]:
     process.start()
     sending.close()
     try:
-        yield _received(receiving)
+        yield _received(receiving, process)
     finally:
         receiving.close()
         process.kill()
         process.join()
 
 
-def _received(receiving: Connection) -> Iterator[Event]:
+def _received(receiving: Connection, process: SpawnProcess) -> Iterator[Event]:
     while True:
         try:
             event: Event = receiving.recv()
         except EOFError as error:
+            process.join(_LAST_WORDS_SECONDS)
             raise CollectorError("the process that simulates ended before its work was done") from error
         yield event
         if isinstance(event, Truth):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Bars are for a terminal on standard error: the time left where it is known, else the name of a step."""
+"""Bars are for a terminal on standard error: the time left where it is known, else the name of the step."""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse simulate --preset`: the shape of the large fleet, and what its directory holds in the end."""
+"""`veilleuse simulate --preset`: the shape of the large fleet, and what its directory holds at the end."""
 
 from __future__ import annotations
 
 import json
+import operator
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,14 +20,14 @@ from veilleuse.collector.cli.progress import shown_progress
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.settings import CollectorSettings, RetentionSettings
 from veilleuse.collector.simulate import registry
 from veilleuse.collector.simulate.ahead import WeekEnd, events, generated_ahead
 from veilleuse.collector.simulate.fill import simulate
 from veilleuse.collector.simulate.fleet import SimulatedDevice, SimulationOrder, devices
 from veilleuse.collector.simulate.generate import Generation, Sent, weeks
 from veilleuse.collector.simulate.metropole import METROPOLE
-from veilleuse.collector.simulate.places import Preset, Stock
+from veilleuse.collector.simulate.places import DeclaredLines, Stock
 from veilleuse.collector.simulate.presets import order_of
 from veilleuse.collector.simulate.routines import routine_of
 from veilleuse.collector.simulate.small import SMALL
@@ -34,8 +37,25 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 TODAY = date(2026, 11, 29)
-YEAR_END = SimulationOrder(120, date(2025, 11, 24), 49, 3, METROPOLE)
-"""Seven weeks over the end of a year: December is published, the year closed, the oldest days removed."""
+
+
+def _few(hosts: int, first: date, end: date) -> tuple[Stock, ...]:
+    """Return some places of the large fleet: six colleges, one with classrooms, two directions, a room."""
+    found = METROPOLE.stocks(METROPOLE.hosts, first, end)
+    offices = [one for one in found if one.place.is_office]
+    places = [*found[:12:2], found[5], *offices[:2], replace(found[-1], agents=4, machines=8)]
+    return tuple(replace(one, begins=(first,)) for one in places)
+
+
+def _one_action(first: date, end: date) -> DeclaredLines:
+    line = {"action_id": "off", "sites": "college-jean-moulin", "from_day": "2026-01-01", "what": "off"}
+    return {"actions": [line]}
+
+
+YEAR_END = SimulationOrder(
+    168, date(2025, 11, 1), 72, 3, replace(METROPOLE, stocks=_few, declared=_one_action)
+)
+"""Ten weeks over the end of a year: two months are published, the year is closed, old days are removed."""
 
 
 def _quiet(what: str, done: int, whole: int) -> None:
@@ -147,8 +167,9 @@ def _nights(device: SimulatedDevice, first: date, number: int) -> int:
 def test_an_action_switches_off_at_night():
     """Before its day a desktop that is always on is on every night, from that day on none is."""
     fleet = devices(_order())
-    device = next(one for one in fleet if one.always_on and one.shut_down_from and not one.place.is_room)
+    device = next(one for one in fleet if one.always_on and one.place.is_office)
     day = date(2026, 3, 2)
+    assert {one.place.school for one in fleet if one.shut_down_from} == {True}
     acting = replace(device, shut_down_from=day)
     assert _nights(replace(device, shut_down_from=None), day - timedelta(days=28), 56) == 56
     assert _nights(acting, day - timedelta(days=28), 56) == 28
@@ -173,16 +194,12 @@ def test_another_process_generates_the_same():
     assert [end for _, end in weeks(order)] == ends
 
 
-def _no_stocks(hosts: int, first: date, end: date) -> tuple[Stock, ...]:
-    raise ValueError("no stock")
-
-
 def test_a_process_that_fails_ends_the_simulation(capfd):
     """Its error is on standard error; this one says what happened."""
-    order = SimulationOrder(12, date(2026, 3, 20), 20, 5, Preset("none", 12, _no_stocks))
+    order = SimulationOrder(12, date(2026, 3, 20), 20, 5, replace(SMALL, stocks=operator.not_))  # type: ignore[arg-type]
     with generated_ahead(order) as ahead, pytest.raises(CollectorError, match="ended before its work"):
         next(ahead)
-    assert "no stock" in capfd.readouterr().err
+    assert "TypeError" in capfd.readouterr().err
 
 
 # --- the directory
@@ -202,8 +219,10 @@ def test_the_year_is_published_and_closed(served: tuple[Path, Truth], monkeypatc
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(directory))
     words = ["report", "emissions", "--from", "2025-01-01", "--to", "2026-01-01", "--group-by", "entity"]
     assert run([*words, "--format", "json"]) == 0
-    head = json.loads(capsys.readouterr().out)["head"]
+    found = json.loads(capsys.readouterr().out)
+    head, entities = found["report"], {row.get("entity") for row in found["rows"]}
     assert (head["basis"], head["state"], head["report_id"]) == ("released", "closed_provisional", "2025-r1")
+    assert len([one for one in entities if one and "Collège " in one]) == 6
 
 
 def test_december_holds_the_truth(served: tuple[Path, Truth], monkeypatch, capsys):
@@ -212,19 +231,27 @@ def test_december_holds_the_truth(served: tuple[Path, Truth], monkeypatch, capsy
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(directory))
     words = ["report", "emissions", "--from", "2025-12-01", "--to", "2026-01-01", "--basis", "unreleased"]
     assert run([*words, "--format", "json"]) == 0
-    (total,) = (one for one in json.loads(capsys.readouterr().out)["rows"] if one["level"] == "total")
+    (total,) = json.loads(capsys.readouterr().out)["totals"]
     true = truth.kwh(date(2025, 12, 1), date(2026, 1, 1))
-    assert total["kwh_lo95"] <= true <= total["kwh_hi95"]
+    assert total["kwh_lo_sample"] <= true <= total["kwh_hi_sample"]
 
 
 def test_the_directory_is_left_as_by_a_running_collector(served: tuple[Path, Truth]):
-    """Nothing waits; clones do, an identity is disputed, actions are declared."""
+    """Nothing waits and old days of PCs are gone; clones wait, an identity is disputed, an action is
+    declared."""
     directory, _ = served
+    with closing(sqlite3.connect(f"file:{directory / 'data.db'}?mode=ro", uri=True)) as connection:
+        assert connection.execute("SELECT count(*) FROM dirty").fetchone() == (0,)
+        (oldest,) = connection.execute(
+            "SELECT min(start) FROM sums WHERE grain = 2 AND host_id IN"
+            " (SELECT host_id FROM hosts WHERE population < 3)"
+        ).fetchone()
+    assert date.fromordinal(oldest) == YEAR_END.end - timedelta(days=RetentionSettings().pc_daily_days)
     with open_reader(directory) as store:
         hosts = store.data.hosts()
         assert sum(one.status is HostStatus.PENDING for one in hosts) == METROPOLE.oddities.copies
         assert sum(one.conflicts for one in hosts) == 1
-        assert {one.action.action_id for one in store.follows.actions()} == {"extinction-19h", "affiches"}
+        assert [one.action.action_id for one in store.follows.actions()] == ["off"]
         assert store.data.data_kind().simulated
         assert len({one.population for one in hosts}) == len(Population)
 
