@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,14 +24,16 @@ from veilleuse.collector.backup.destination import (
     require_room,
     rotate,
 )
-from veilleuse.collector.backup.encryption import new_key_file, read_key_file
+from veilleuse.collector.backup.encryption import Writable, new_key_file, read_key_file
 from veilleuse.collector.backup.restore import RestoreResult, give_to_owner
 from veilleuse.collector.backup.restore import restore as put_back
+from veilleuse.collector.cli.progress import Progress, shown_progress
 from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
     ConfigOption,
     JsonOption,
     load_settings,
+    print_note,
     print_result,
     run_operation,
 )
@@ -94,7 +95,8 @@ def backup(
         raise UsageError("name the file or directory of the backup: veilleuse backup DEST")
     settings = load_settings(config)
     key = read_backup_key(settings, key_file)
-    made = _make_backup(settings, dest, key, keep)
+    with shown_progress(is_shown=not as_json) as progress:
+        made = _make_backup(settings, dest, key, keep, progress)
     line = (
         f"{made.path}  {made.path.stat().st_size / 2**20:.1f} MiB, of {made.manifest.created}, "
         f"{'sealed' if key is not None else 'NOT sealed'}"
@@ -102,11 +104,10 @@ def backup(
     lines = [line, *(f"removed {path}" for path in made.removed)]
     print_result(_facts(made, sealed=key is not None), "\n".join(lines), as_json)
     if key is None:
-        print(
+        print_note(
             "veilleuse: the backup is not sealed: anyone who reads it has the names of machines and the "
             "keys that sign their certificates; make a key with 'veilleuse backup --new-key FILE' and set "
-            "backup.key_file",
-            file=sys.stderr,
+            "backup.key_file"
         )
         raise typer.Exit(EXIT_WARNINGS)
 
@@ -118,7 +119,7 @@ def read_backup_key(settings: CollectorSettings, key_file: Path | None) -> bytes
 
 
 def _make_backup(
-    settings: CollectorSettings, dest: Path, key: bytes | None, keep: int | None
+    settings: CollectorSettings, dest: Path, key: bytes | None, keep: int | None, progress: Progress
 ) -> _BackupResult:
     data_dir = settings.data_dir
     require_whole_directory(data_dir)
@@ -128,14 +129,16 @@ def _make_backup(
         if keep is not None and target.is_named:
             raise UsageError("--keep is for a directory of backups: DEST is a file")
         require_room(target, database_bytes(data_dir), beside=data_dir)
+        progress("copying the databases", 0, 0)
         with _hold_copies(settings) as copies:
+            progress("checking the copies", 0, 0)
             now_unix_milliseconds = round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
             manifest = describe_copies(
                 Path(copies["folder"]),
                 product=copies["version"],
                 created_unix_milliseconds=now_unix_milliseconds,
             )
-            _write(target, Path(copies["folder"]), manifest, key)
+            _write(target, Path(copies["folder"]), manifest, key, progress)
             copies["made_unix_milliseconds"] = now_unix_milliseconds
         removed = rotate(target, keep) if keep is not None else []
     return _BackupResult(target.path, manifest, removed)
@@ -154,9 +157,26 @@ def _hold_copies(settings: CollectorSettings) -> Iterator[dict[str, Any]]:
         run_operation(settings, "backup_done", made_unix_milliseconds=copies.get("made_unix_milliseconds"))
 
 
-def _write(target: Destination, folder: Path, manifest: Manifest, key: bytes | None) -> None:
+def _write(
+    target: Destination, folder: Path, manifest: Manifest, key: bytes | None, progress: Progress
+) -> None:
+    whole = sum(file.bytes for file in manifest.files)
     with new_backup(target) as file:
-        write_archive(folder, manifest, file, key)
+        counted = _CountedFile(file, lambda done: progress("writing the backup", min(done, whole), whole))
+        write_archive(folder, manifest, counted, key)
+
+
+class _CountedFile:
+    """Passes what is written on to a file, and tells how many bytes that were."""
+
+    def __init__(self, file: Writable, tell: Callable[[int], None]) -> None:
+        self._file, self._tell, self._bytes = file, tell, 0
+
+    def write(self, content: bytes, /) -> int:
+        written = self._file.write(content)
+        self._bytes += len(content)
+        self._tell(self._bytes)
+        return written
 
 
 def _is_simulated(data_dir: Path) -> bool:
@@ -217,11 +237,10 @@ def restore(
     }
     print_result(facts, "\n".join(_restore_lines(restored, facts)), as_json)
     if not has_register:
-        print(
+        print_note(
             f"veilleuse: no register {register}: machines revoked since the backup are accepted again, "
             "machines enrolled since are unknown; put the register back and run 'veilleuse restore' again, "
-            "or revoke and enrol them again",
-            file=sys.stderr,
+            "or revoke and enrol them again"
         )
         raise typer.Exit(EXIT_WARNINGS)
 

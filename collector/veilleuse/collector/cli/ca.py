@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -18,6 +17,7 @@ from veilleuse.collector.cli.shared import (
     day,
     load_settings,
     print_json,
+    print_note,
     print_table,
     run_operation,
 )
@@ -150,12 +150,11 @@ def _run_step(config: Path | None, as_json: bool, operation: str, **arguments: A
     _print(made, as_json)
     if as_json:
         return
-    print("Make a backup now: an earlier one does not have the keys of this step.", file=sys.stderr)
+    print_note("Make a backup now: an earlier one does not have the keys of this step.")
     if made["root_key_files"]:
-        print(
+        print_note(
             f"Move off-line (an encrypted stick in a safe): {', '.join(made['root_key_files'])}. The "
-            "collector needs no root key, and anyone who has one can pose as any machine.",
-            file=sys.stderr,
+            "collector needs no root key, and anyone who has one can pose as any machine."
         )
 
 

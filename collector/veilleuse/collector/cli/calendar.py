@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -21,6 +20,7 @@ from veilleuse.collector.cli.shared import (
     WhyOption,
     load_settings,
     plural,
+    print_note,
     print_result,
     print_table,
     read_text,
@@ -137,7 +137,7 @@ def _print_import(found: dict[str, Any]) -> None:
         else:
             print("  nothing of it concerns machines: their calendar stays")
     for line in found["warnings"]:
-        print(f"warning: {line}", file=sys.stderr)
+        print_note(f"warning: {line}")
 
 
 def _print_year(found: dict[str, Any]) -> None:

@@ -7,13 +7,12 @@ It needs no data directory.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 
 import typer
 
 from veilleuse.collector.account.statement import METHOD_VERSION
-from veilleuse.collector.cli.shared import APP, JsonOption, print_result
+from veilleuse.collector.cli.shared import APP, JsonOption, print_note, print_result
 from veilleuse.collector.reports.worked_examples import WorkedExample, check_examples
 
 app = typer.Typer(**APP)
@@ -28,7 +27,7 @@ def check_method(as_json: JsonOption = False) -> None:
     facts = {"method_version": METHOD_VERSION, "differences": wrong, "answers": answers}
     print_result(facts, [_row(one) for one in found], as_json, empty="no worked answer")
     if not as_json:
-        print(f"method {METHOD_VERSION}: {len(found)} answers, {wrong} differ", file=sys.stderr)
+        print_note(f"method {METHOD_VERSION}: {len(found)} answers, {wrong} differ")
     if wrong:
         raise typer.Exit(1)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import getpass
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from veilleuse.collector.cli.perimeters import declaration_of
+from veilleuse.collector.cli.progress import shown_step
 from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
     ConfigOption,
@@ -27,6 +27,7 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     moment,
     print_json,
+    print_note,
     print_result,
     read_text,
     run_operation,
@@ -147,7 +148,8 @@ def _compute(
 
 
 def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_json: bool) -> None:
-    made = _compute(propose, settings, order)
+    with shown_step("computing the year", is_shown=not as_json):
+        made = _compute(propose, settings, order)
     is_definitive = made.closed_year.state is YearState.CLOSED_DEFINITIVE
     refused = is_definitive and made.changed and bool(made.refused)
     written: Mapping[str, Any] = {}
@@ -157,7 +159,8 @@ def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_j
                 f"{order.year} is closed already ({made.before.closed_year.report_id}): give the reason of a "
                 "revision with --why"
             )
-        written = _send(settings, made)
+        with shown_step("signing and writing", is_shown=not as_json):
+            written = _send(settings, made)
     found = _result_facts(made, dry_run, refused, written)
     print_result(found, lambda: _print(made, found), as_json)
     if refused:
@@ -205,9 +208,9 @@ def _row(told: ClosedYear) -> dict[str, Any]:
 
 def _print(made: Proposal, found: Mapping[str, Any]) -> None:
     for reason in made.refused:
-        print(f"{'refused' if found['refused'] else 'open'}: {reason}", file=sys.stderr)
+        print_note(f"{'refused' if found['refused'] else 'open'}: {reason}")
     for note in made.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print_note(f"note: {note}")
     for total in found["totals"]:
         kilograms = total.get("kgco2e_total")
         print(
@@ -228,10 +231,9 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
         print(f"{found['report_id']} {found['state']}, sha256 {found['sha256']}")
         print(f"signed by key {found['public_key']}; {found['exported'] or 'not exported: see --export'}")
         if made.closed_year.state is YearState.CLOSED_DEFINITIVE and made.report["basis"] == "machines":
-            print(
+            print_note(
                 f"note: the next daily clean-up removes the months of PCs of {made.closed_year.year}: write "
-                "'veilleuse report reen' and 'report indicators' of that year before",
-                file=sys.stderr,
+                "'veilleuse report reen' and 'report indicators' of that year before"
             )
     elif not found["refused"]:
         print(f"would be {found['report_id']} {found['state']}; nothing was written")
@@ -257,7 +259,7 @@ def _show_closed(settings: CollectorSettings, year: int | None, to: Path | None,
             if public_key is None:
                 raise CollectorError(missing_key(settings.data_dir))
             for told in revisions:
-                print(export(to, told, store.closings.file(told), public_key, give=False), file=sys.stderr)
+                print_note(str(export(to, told, store.closings.file(told), public_key, give=False)))
     print_result(
         [_row(told) for told in revisions],
         [
@@ -273,10 +275,9 @@ def _show_closed(settings: CollectorSettings, year: int | None, to: Path | None,
         empty="no year is closed",
     )
     for one in kept:
-        print(
+        print_note(
             f"note: {one.year} is open; its statistics were kept on {one.kept_on}: it can still be closed "
-            "when machines' months are gone",
-            file=sys.stderr,
+            "when machines' months are gone"
         )
 
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import getpass
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from veilleuse.collector.cli.shared import (
     JsonOption,
     load_settings,
     parse_date,
+    print_note,
     print_result,
     run_operation,
 )
@@ -59,7 +59,7 @@ def versions_of(config: Path | None) -> tuple[FactorVersion, ...]:
     except (CollectorError, ConfigurationError, PermissionError) as error:
         if config is not None:
             raise
-        print(f"note: imported factors cannot be read, only shipped ones are shown: {error}", file=sys.stderr)
+        print_note(f"note: imported factors cannot be read, only shipped ones are shown: {error}")
         return ()
 
 

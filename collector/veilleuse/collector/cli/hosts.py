@@ -27,6 +27,7 @@ from veilleuse.collector.cli.shared import (
     new_private,
     plural,
     print_json,
+    print_note,
     print_result,
     run_operation,
     who_and_why,
@@ -194,18 +195,16 @@ def forget(
     kept = sorted(path.name for path in settings.data_dir.glob(f"{REPLACED_PREFIX}*"))
     print_result({**done, "kept_in": kept}, f"host {agent_id[:AGENT_ID_DIGITS]}: forgotten", as_json)
     if not done["swept"]:
-        print("a reader was busy: the next checkpoint removes the machine from the files", file=sys.stderr)
+        print_note("a reader was busy: the next checkpoint removes the machine from the files")
     if not done["compact"]:
-        print(
+        print_note(
             "data.db is too large to be rewritten while the collector runs, or its disk is too full: "
             "deleted bytes may stay in the file until their pages are used again; to remove them, stop "
-            "'veilleuse serve' and run: sqlite3 data.db VACUUM",
-            file=sys.stderr,
+            "'veilleuse serve' and run: sqlite3 data.db VACUUM"
         )
     for name in kept:
-        print(
-            f"the folder that a restore put aside may still hold it: remove {settings.data_dir / name}",
-            file=sys.stderr,
+        print_note(
+            f"the folder that a restore put aside may still hold it: remove {settings.data_dir / name}"
         )
 
 

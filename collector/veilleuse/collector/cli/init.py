@@ -4,14 +4,20 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, load_settings, print_json
+from veilleuse.collector.cli.shared import (
+    APP,
+    ConfigOption,
+    JsonOption,
+    load_settings,
+    print_json,
+    print_note,
+)
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import CollectorSettings
 
@@ -108,10 +114,9 @@ def _print(made: InitResult, as_json: bool) -> None:
     if made.root_key is None:
         return
     print(f"root key         {made.root_key}")
-    print(
+    print_note(
         "Move the root key off-line now (an encrypted stick in a safe): the collector never needs it, and "
-        "anyone who has it can pose as any machine.",
-        file=sys.stderr,
+        "anyone who has it can pose as any machine."
     )
 
 

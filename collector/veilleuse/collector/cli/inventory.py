@@ -10,7 +10,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import sys
 import zlib
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from veilleuse.collector.cli.output import print_import
+from veilleuse.collector.cli.progress import shown_step
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -31,6 +31,7 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     plural,
     print_json,
+    print_note,
     print_result,
     print_table,
     read_content,
@@ -113,7 +114,8 @@ def import_files(
     settings = load_settings(config)
     words = _read_words(settings, mapping, entity)
     read = [(shown(file.name), read_content(file, MAXIMUM_BYTES, IN_PARTS)) for file in files]
-    reading = read_files(read, words, form=form, item=item, source=_source(source))
+    with shown_step("reading the files", is_shown=not as_json):
+        reading = read_files(read, words, form=form, item=item, source=_source(source))
     reason = why or f"veilleuse inventory import {read[0][0]}"
     _import_reading(
         settings, reading, reason, as_json, dry_run=dry_run, retire_absent=retire_absent, correct=correct
@@ -148,7 +150,7 @@ def pull(
     words = _read_words(settings, mapping, entity)
     who = read_credentials(credentials)
     reading = InventoryReading(glpi_files.SOURCE)
-    with Glpi(Wire(who), who.user_token) as session:
+    with shown_step("reading GLPI", is_shown=not as_json), Glpi(Wire(who), who.user_token) as session:
         pull_glpi(reading, words, session, asked)
     finished(reading, words)
     reason = why or "veilleuse inventory pull"
@@ -209,7 +211,7 @@ def show(
         empty="there is no inventory: see 'veilleuse inventory import --help'",
     )
     if rows:
-        print(f"last change {imported}; {doubts} to review", file=sys.stderr)
+        print_note(f"last change {imported}; {doubts} to review")
 
 
 @app.command()
@@ -327,7 +329,10 @@ def _import_reading(
 ) -> None:
     packed = zlib.compress(json.dumps(to_document(reading), ensure_ascii=False).encode(), 1)
     order = {"who": getpass.getuser(), "why": why, **options}
-    found = upload(settings, packed, "inventory_part", "inventory_import", timeout_seconds=SECONDS, **order)
+    with shown_step("matching and writing", is_shown=not as_json):
+        found = upload(
+            settings, packed, "inventory_part", "inventory_import", timeout_seconds=SECONDS, **order
+        )
     print_result(found, lambda: print_import(found), as_json)
     if found["refused"] or found["retire_refused"] or any(kind != "column" for kind in found["unknown"]):
         raise typer.Exit(EXIT_WARNINGS)

@@ -7,7 +7,6 @@ The journal notes that it was read.
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +20,7 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     parse_date,
     plural,
+    print_note,
     print_result,
     printable,
     run_operation,
@@ -68,10 +68,9 @@ def journal(
     print_result(lines, [_row(one) for one in lines], as_json, empty="the journal has no line of these days")
     if found["cut"]:
         oldest = lines[-1]["time"][:10]
-        print(
+        print_note(
             f"veilleuse: only the newest {len(lines)} {plural(len(lines), 'line')}, back to {oldest}: ask "
-            "for older ones with --until",
-            file=sys.stderr,
+            "for older ones with --until"
         )
         raise typer.Exit(EXIT_WARNINGS)
 

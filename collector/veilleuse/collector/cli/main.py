@@ -92,6 +92,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "restore": ("veilleuse.collector.cli.backup:restore", "restore a backup"),
     "query": ("veilleuse.collector.cli.query", "read the database with SQL; changes nothing"),
     "doctor": ("veilleuse.collector.cli.doctor", "check the collector, and say what to do"),
+    "completion": ("veilleuse.collector.cli.completion", "print a script that completes commands in a shell"),
     "version": ("veilleuse.collector.cli.main:show_version", "print the version"),
 }
 """Name → (module, with its function where it holds several commands; one line of help)."""

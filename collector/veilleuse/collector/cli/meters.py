@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
@@ -29,6 +28,7 @@ from veilleuse.collector.cli.shared import (
     parse_date,
     plural,
     print_json,
+    print_note,
     print_result,
     print_table,
     read_text,
@@ -211,12 +211,11 @@ def _print_warnings(settings: CollectorSettings) -> None:
         names = servers_in_no_room_on(sources, today())
         without = list(rooms_without_meter(sources.metering.declarations(), today()))
     for text, _ in without:
-        print(f"warning: {text}", file=sys.stderr)
+        print_note(f"warning: {text}")
     if names:
-        print(
+        print_note(
             f"warning: {len(names)} {plural(len(names), 'server')} of a site with a metered room declared in "
-            f"no room, may count twice: {', '.join(names)}",
-            file=sys.stderr,
+            f"no room, may count twice: {', '.join(names)}"
         )
 
 

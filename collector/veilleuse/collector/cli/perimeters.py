@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import getpass
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     moment,
     print_json,
+    print_note,
     print_result,
     print_table,
     read_text,
@@ -99,10 +99,9 @@ def declare(
     names = ", ".join(found["perimeters"])
     print_result(found, f"perimeters of {year}: {names}; declared by {found['declared_by']}", as_json)
     if found["is_closed"]:
-        print(
+        print_note(
             f"note: {year} is closed provisionally: its reports keep the perimeters frozen with it until a revision "
-            f"('veilleuse close {year} --why TEXT'), which takes these while machines' months are kept",
-            file=sys.stderr,
+            f"('veilleuse close {year} --why TEXT'), which takes these while machines' months are kept"
         )
 
 

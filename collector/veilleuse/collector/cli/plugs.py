@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 import secrets
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -34,6 +33,7 @@ from veilleuse.collector.cli.shared import (
     parse_date,
     plural,
     print_json,
+    print_note,
     print_table,
 )
 from veilleuse.collector.derive.calibration.comparison import StudyRow, StudyTime, StudyUnit, study_rows
@@ -103,10 +103,9 @@ def plan(
         for one in made.units
     ]
     print_table(rows, empty="")
-    print(
+    print_note(
         f"{output}: {number} of {made.drawn_from} {plural(made.drawn_from, 'machine')} drawn with seed {seed}; four weeks from {begin}; "
-        f"SHA-256 {read_plan(output)[1]}: note it before the first reading",
-        file=sys.stderr,
+        f"SHA-256 {read_plan(output)[1]}: note it before the first reading"
     )
 
 
@@ -147,7 +146,7 @@ def report(
         print_table([_machine_text(one) for one in machines], empty="")
         print()
         print_table([_row_text(row) for row in rows], empty=_without_rows(made, k, over=over))
-        print(f"{file}: SHA-256 {sha256}, method {made.method_version}", file=sys.stderr)
+        print_note(f"{file}: SHA-256 {sha256}, method {made.method_version}")
     if any(one["note"] for one in machines) or (over and not rows):
         raise typer.Exit(EXIT_WARNINGS)
 

@@ -19,6 +19,7 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     plural,
     print_json,
+    print_note,
     print_table,
     printable,
     run_operation,
@@ -93,10 +94,10 @@ def query(
 def _explain(answer: QueryAnswer, limit: int) -> None:
     """Say which columns are withheld and whether rows are left out. Raises Exit for the latter."""
     for column in answer.withheld:
-        print(f"veilleuse: {column} is withheld: it is read as NULL", file=sys.stderr)
+        print_note(f"veilleuse: {column} is withheld: it is read as NULL")
     if answer.cut:
         rows = f"{limit} {plural(limit, 'row')}"
-        print(f"veilleuse: only the first {rows}: ask for more with --limit", file=sys.stderr)
+        print_note(f"veilleuse: only the first {rows}: ask for more with --limit")
         raise typer.Exit(EXIT_WARNINGS)
 
 

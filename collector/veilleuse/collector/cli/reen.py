@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import getpass
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -20,6 +19,7 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     plural,
     print_json,
+    print_note,
     print_result,
     read_content,
     run_operation,
@@ -114,10 +114,10 @@ def _print_refusals(found: ActionsFile, as_json: bool) -> None:
         print_json({"kind": found.kind, "lines": len(found.lines), "refused": told})
     for one in () if as_json else told:
         column = f", {one['column']}" if one["column"] else ""
-        print(f"{one['where']}{column}: {one['what']}: {one['remedy']}", file=sys.stderr)
+        print_note(f"{one['where']}{column}: {one['what']}: {one['remedy']}")
     if not as_json:
         rows = plural(len(told), "row")
-        print(f"nothing was imported: {len(told)} {rows} of {found.kind} refused", file=sys.stderr)
+        print_note(f"nothing was imported: {len(told)} {rows} of {found.kind} refused")
     raise typer.Exit(EXIT_REFUSED)
 
 
@@ -131,4 +131,4 @@ def _print_import(answer: dict[str, Any]) -> None:
         for key in answer[word]:
             print(f"  {word:8} {key}")
     for key in answer["not_named"]:
-        print(f"note: in force and not in the file: {key} (--replace ends it)", file=sys.stderr)
+        print_note(f"note: in force and not in the file: {key} (--replace ends it)")

@@ -19,7 +19,8 @@ import typer
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.cli.output import refuse_terminal, write_output
-from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, parse_date, plural
+from veilleuse.collector.cli.progress import shown_step
+from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, parse_date, plural, print_note
 from veilleuse.collector.closed_years.signed_year import add_sign_off
 from veilleuse.collector.documents.document import (
     BINARY,
@@ -102,6 +103,7 @@ BasisOption = Annotated[
     ),
 ]
 _GROUP_BY: Final = ",".join(DEFAULT_DIMENSIONS)
+_COMPUTING: Final = "computing the report"
 _Head: TypeAlias = "dict[str, Value | list[str] | None]"
 _Write: TypeAlias = Callable[[Document], None]
 
@@ -145,7 +147,7 @@ def emissions(
     )
     write = _make_writer(form, language, output)
     random = settings.reporting.random_roll_out
-    with open_reader(settings.data_dir) as store:
+    with shown_step(_COMPUTING), open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
         made = emissions_report_of(sources, query, random_roll_out=random)
         _note_if_unreleased(sources, query, made.document.head)
@@ -196,16 +198,17 @@ def indicators(
     if servers and actions:
         raise UsageError("--servers and --actions are two reports: ask for one of them")
     query = replace(_query(settings, first, end, group_by, level), basis=_basis_of(basis))
-    made = (
-        make_recommendations(settings, query, language)
-        if actions
-        else make_indicators(settings, query, servers=servers)
-    )
-    if form in FOR_PEOPLE and not servers and not actions:
-        asked = indicators_summary.questions(query)
-        made = indicators_summary.add_summary(
-            made, {name: make_indicators(settings, one) for name, one in asked.items()}
+    with shown_step(_COMPUTING):
+        made = (
+            make_recommendations(settings, query, language)
+            if actions
+            else make_indicators(settings, query, servers=servers)
         )
+        if form in FOR_PEOPLE and not servers and not actions:
+            asked = indicators_summary.questions(query)
+            made = indicators_summary.add_summary(
+                made, {name: make_indicators(settings, one) for name, one in asked.items()}
+            )
     write(made)
     _print_notes(made.head, sum("reason" not in row for row in made.tables.get("withheld", ())))
 
@@ -221,7 +224,8 @@ def reen(
 ) -> None:
     """Write the follow-up sheet of the REEN strategy. Objectives 1° to 6°, measures, use phase, bilan."""
     settings, write = load_settings(config), _make_writer(form, language, output)
-    made = reen_sheet(settings, _begun(first), parse_date("--to", end))
+    with shown_step(_COMPUTING):
+        made = reen_sheet(settings, _begun(first), parse_date("--to", end))
     write(reen_summary.add_summary(made) if form in FOR_PEOPLE else made)
     _print_notes(made.head, 0)
 
@@ -241,7 +245,7 @@ def indicative(
     settings = load_settings(config)
     query = _query(settings, first, end, group_by)
     write = _make_writer(form, language, output)
-    with open_reader(settings.data_dir) as store:
+    with shown_step(_COMPUTING), open_reader(settings.data_dir) as store:
         found, document = indicative_report_of(store.data, query, series or settings.intensity.series)
     write(document)
     _print_notes(document.head, len(found.ledger.withheld))
@@ -264,7 +268,7 @@ def attribution(
     settings = load_settings(config)
     write = _make_writer(form, language, output)
     since, until = _begun(first), parse_date("--to", end)
-    with open_reader(settings.data_dir) as store:
+    with shown_step(_COMPUTING), open_reader(settings.data_dir) as store:
         document = attribution_document(
             store.data, host, since, until, time.time_ns() // NANOSECONDS_PER_MILLISECOND
         )
@@ -383,9 +387,13 @@ def _make_writer(form: str, language: str, output: str) -> _Write:
     binary = form in BINARY
     refuse_terminal(output, binary=binary)
     render = renderer(form)
-    return lambda document: write_output(
-        render(add_under_way(replace(document, language=language), today())), output, binary=binary
-    )
+
+    def write(document: Document) -> None:
+        with shown_step(f"writing {form}"):
+            content = render(add_under_way(replace(document, language=language), today()))
+        write_output(content, output, binary=binary)
+
+    return write
 
 
 def _head(reader: Reader, query: Query) -> _Head:
@@ -422,36 +430,32 @@ def _note_if_unreleased(sources: Sources, query: Query, head: Head) -> None:
         return
     first, end = date(query.first.year, 1, 1), date((query.end - timedelta(days=1)).year + 1, 1, 1)
     if find_stretches(sources.released, replace(query, first=first, end=end), cut=True):
-        print(
+        print_note(
             "note: not a published figure: released months do not answer this period and grouping as a whole, so it is computed "
-            "from the present data of machines (basis: unreleased)",
-            file=sys.stderr,
+            "from the present data of machines (basis: unreleased)"
         )
 
 
 def _print_notes(head: Head, hidden: int) -> None:
     waiting = head.get("periods_not_derived")
     if isinstance(waiting, int) and waiting:
-        print(
+        print_note(
             f"note: {waiting} {plural(waiting, 'period', 'wait')} to be derived, not in the figures yet "
-            "('veilleuse derive')",
-            file=sys.stderr,
+            "('veilleuse derive')"
         )
     unexplained = head.get("unexplained_milliseconds")
     if isinstance(unexplained, int) and unexplained > 0:
-        print(
+        print_note(
             f"note: {unexplained / MILLISECONDS_PER_HOUR:,.1f} h of machines are neither stored nor declared "
-            "lost; coverage counts them as not observed ('veilleuse doctor' names the machines)",
-            file=sys.stderr,
+            "lost; coverage counts them as not observed ('veilleuse doctor' names the machines)"
         )
     until = head.get(RELEASED_UNTIL)
     if isinstance(until, str) and until < str(head["to"]):
-        print(f"note: released until {until}: the rest of the period is in no row or total", file=sys.stderr)
+        print_note(f"note: released until {until}: the rest of the period is in no row or total")
     if hidden:
-        print(
+        print_note(
             f"note: {hidden} {plural(hidden, 'group')} too small to be shown: their measurements are in no "
-            "row or total",
-            file=sys.stderr,
+            "row or total"
         )
 
 

@@ -160,6 +160,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
+def print_note(text: str) -> None:
+    """Print a line for people on standard error, in the language of the locale."""
+    print(translate(text), file=sys.stderr)
+
+
 def print_table(rows: list[dict[str, str]], *, empty: str, verbatim: bool = False) -> None:
     """Print rows with the same keys: as a table on a terminal, as tab-separated lines elsewhere.
 
@@ -167,7 +172,7 @@ def print_table(rows: list[dict[str, str]], *, empty: str, verbatim: bool = Fals
     headings are no words of ours.
     """
     if not rows:
-        print(translate(empty), file=sys.stderr)
+        print_note(empty)
         return
     if not sys.stdout.isatty():
         print("\t".join(rows[0]))

@@ -269,11 +269,15 @@ class DeriveWorker:
         """Wake the background thread after marks that no stored record made. From any thread."""
         self._dirty.set()
 
-    def drain(self) -> int:
-        """Derive everything that is dirty now; return the number of periods. Raises the store's errors."""
+    def drain(self, tell: Callable[[int], object] = int) -> int:
+        """Derive everything that is dirty now; return the number of periods. Raises the store's errors.
+
+        `tell` is called with the number of periods so far.
+        """
         done = 0
         while count := self._writer.submit(self.run_slice).result():
             done += count
+            tell(done)
         return done
 
     def run_slice(self) -> int:

@@ -51,8 +51,6 @@ from veilleuse.collector.reports.year_statistics_file import find_sole_statistic
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import Population
 
-_KINDS: Final = ("95", "_sample", "_sensitivity")
-"""Ends of the names of an interval's columns."""
 OBJECTIVE_COLUMNS: Final = (
     "objective",
     "indicator",
@@ -68,7 +66,12 @@ OBJECTIVE_COLUMNS: Final = (
     "current_year",
     "value",
     "interval",
-    *(f"value_{end}{kind}" for kind in _KINDS for end in ("lo", "hi")),
+    "value_lo95",
+    "value_hi95",
+    "value_lo_sample",
+    "value_hi_sample",
+    "value_lo_sensitivity",
+    "value_hi_sensitivity",
     "coverage_states",
     "trend_ratio",
     "restated_trend_ratio",
@@ -101,14 +104,19 @@ PERIMETER_COLUMNS: Final = (
     "perimeter",
     "energy_millijoules",
     "kwh_total",
-    *(f"kwh_{end}{kind}" for kind in _KINDS for end in ("lo", "hi")),
+    *(f"kwh_{end}{kind}" for kind in ("95", "_sample", "_sensitivity") for end in ("lo", "hi")),
 )
 BILAN_COLUMNS: Final = (
     "year",
     "item",
     "part_of_bilan",
     "kgco2e_total",
-    *(f"kgco2e_{end}{kind}" for kind in _KINDS for end in ("lo", "hi")),
+    "kgco2e_lo95",
+    "kgco2e_hi95",
+    "kgco2e_lo_sample",
+    "kgco2e_hi_sample",
+    "kgco2e_lo_sensitivity",
+    "kgco2e_hi_sensitivity",
     "share_of_whole",
     "in_whole",
     "provisional",
@@ -236,19 +244,9 @@ def _incomplete(report: EmissionsReport, sources: Sources, query: Query) -> froz
 
 
 def reen_document(
-    sources: SobrietySources,
-    first: date,
-    end: date,
-    k_anonymity: int,
-    today: date,
-    targets: Targets,
-    *,
-    savings: bool = True,
+    sources: SobrietySources, first: date, end: date, k_anonymity: int, today: date, targets: Targets
 ) -> Document:
-    """Build the sheet of a period of whole months. Raises UsageError, UnknownZone.
-
-    `savings`: with those of actions, which are made of machines' present data.
-    """
+    """Build the sheet of a period of whole months. Raises UsageError, UnknownZone."""
     for option, day in (("--from", first), ("--to", end)):
         if day.day != 1:
             raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
@@ -281,7 +279,7 @@ def reen_document(
 
     document = sheet_document(
         list(map(complete_row, _objectives(sheet))),
-        list(map(complete_row, _measures(sheet, dict(_savings(sheet)) if savings else {}))),
+        list(map(complete_row, _measures(sheet))),
         list(map(complete_row, perimeter_rows(by_perimeter.statement.rows, values.total))),
         list(map(complete_row, bilan_rows(*_items(sheet)))),
         head,
@@ -455,8 +453,9 @@ def _is_reached(value: float | None, goal: float | None, direction: str | None) 
 # --- measures
 
 
-def _measures(sheet: _Sheet, savings: Mapping[str, Mapping[str, Shown | None]]) -> Iterator[Row]:
+def _measures(sheet: _Sheet) -> Iterator[Row]:
     """Yield the entered lines, each with the saving of its action, then the actions without a line."""
+    savings = dict(_savings(sheet))
     named: set[str] = set()
     for line in sheet.sources.follows.lines(ActionTable.MEASURES):
         cells = line.cells

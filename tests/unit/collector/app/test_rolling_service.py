@@ -25,6 +25,7 @@ from veilleuse.collector.calendars.periods import months_before
 from veilleuse.collector.cli.derive import _derive_here, _derive_in_collector
 from veilleuse.collector.cli.doctor import check_service
 from veilleuse.collector.cli.doctor.storage import check_retention
+from veilleuse.collector.cli.progress import no_progress
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 
@@ -118,14 +119,14 @@ def test_derive_keeps_months_here_and_in_the_collector(settings):
     with open_collector(settings) as collector, closing(AdminServer(settings.data_dir, collector.operations)):
         collector.derive.start()
         collector.rolls.start()
-        _derive_in_collector(settings, everything=False)
+        _derive_in_collector(settings, everything=False, progress=no_progress)
         before = collector.operations.perform("roll", {})["before"]
         with closing(SqliteReader(settings.data_dir)) as reader:
             assert reader.months_due(date.fromisoformat(before)) == 0
     with rows(settings) as connection:
         months = connection.execute("SELECT count(*) FROM host_months").fetchone()[0]
         assert months > 0
-    _derive_here(settings, everything=True)
+    _derive_here(settings, everything=True, progress=no_progress)
     with rows(settings) as connection:
         assert connection.execute("SELECT count(*) FROM host_months").fetchone()[0] == months
 
@@ -136,7 +137,7 @@ def test_doctor_tells_what_is_too_old_and_what_it_waits_for(settings):
     (finding,) = check_retention(settings)
     assert (finding.outcome, "days" in finding.text) == ("warning", True)
     assert "veilleuse derive" in finding.remedy
-    _derive_here(settings, everything=False)
+    _derive_here(settings, everything=False, progress=no_progress)
     (finding,) = check_retention(settings)
     assert (finding.outcome, "veilleuse serve" in finding.remedy) == ("warning", True)
     with open_collector(settings) as collector:

@@ -163,8 +163,8 @@ def test_errors_have_their_french():
             "valeur refusée pour « --interval » : écrire un nombre ; voir « veilleuse top --help »",
         ),
         (
-            ["top", "--intervl", "3"],
-            "pas d'option --intervl (options proches : --interval) ; voir « veilleuse top --help »",
+            ["derive", "--jsn"],
+            "pas d'option --jsn (options proches : --json) ; voir « veilleuse derive --help »",
         ),
         (
             ["query"],

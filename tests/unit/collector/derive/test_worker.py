@@ -154,7 +154,10 @@ def test_every_record_is_derived_and_everything_sums(fleet: Fleet):
     """Σ records = Σ hour = Σ day = ledger, in integers, and equals the wall energy of the cells."""
     fleet.push(*(START + offset * 10 * SECOND for offset in range(30)))
     fleet.push(START + HOUR, START + HOUR + 10 * SECOND, busy=9_999)
-    assert fleet.worker.drain() == 2
+    told: list[int] = []
+    assert fleet.worker.drain(told.append) == 2
+    assert told == sorted(told)
+    assert told[-1] == 2
     machine = MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=2)
     records = [
         record

@@ -98,14 +98,14 @@ async def bilan(look: Look) -> Mapping[str, object] | Response:
     if form:
         if form not in FORMATS:
             raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {', '.join(FORMATS)}")
-        shown = replace(await _summarised(look, document, query, form), language=look.w.language)
+        shown = replace(await with_summary(look, document, query, form), language=look.w.language)
         return await look.file(shown, form, f"veilleuse-{year}-{by}")
     before, why_not = await year_before(look, document, year)
     page = _page(look, document, year, by, branch, before, why_not)
     return {"page": page, "years": years, "bys": BY}
 
 
-async def _summarised(look: Look, document: Document, query: Query, form: str) -> Document:
+async def with_summary(look: Look, document: Document, query: Query, form: str) -> Document:
     """Return the document with its summary, for a format that shows one."""
     if form not in FOR_PEOPLE:
         return document

@@ -22,7 +22,15 @@ from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query, is_within
 from veilleuse.collector.web.api.resources import ResourceKind
-from veilleuse.collector.web.pages.bilan import ENTITY, FORMATS, badge_of, coverage_of, number_of, years_of
+from veilleuse.collector.web.pages.bilan import (
+    ENTITY,
+    FORMATS,
+    badge_of,
+    coverage_of,
+    number_of,
+    with_summary,
+    years_of,
+)
 from veilleuse.collector.web.pages.entities.places import Places, places_of
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.indicators import indicator_name
@@ -86,7 +94,8 @@ async def entity(look: Look) -> Mapping[str, object] | Response:
     if form := look.parameter("format"):
         if form not in FORMATS:
             raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {', '.join(FORMATS)}")
-        shown = replace(by_class, language=look.w.language)
+        summarised = await with_summary(look, by_class, _query(year, "device_class", name), form)
+        shown = replace(summarised, language=look.w.language)
         return await look.file(shown, form, f"veilleuse-{year}-entity")
     by_month = await look.document(ResourceKind.EMISSIONS, _query(year, "month", name))
     indicators = await look.document(ResourceKind.INDICATORS, _query(year, "", name))

@@ -32,7 +32,7 @@ from veilleuse.collector.web.pages.bilan import FORMATS, years_of
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.indicators import indicator_name
 from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, amounts_of, cells, grams_of, interval_of
-from veilleuse.collector.web.pages.reen.readers import for_readers, without_names
+from veilleuse.collector.web.pages.reen.readers import LinesAlone, for_readers, without_names
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 
@@ -47,7 +47,6 @@ _KWH: Final = "kWh"
 _KILOGRAMS: Final = "kgCO2e"
 _RATIO: Final = "ratio"
 _KEPT_SECONDS: Final = 60
-_MOST_CHANGES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,7 @@ class ReenPage:
     is_unreleased: bool
     tiles: tuple[tuple[str, str, str], ...]
     changes: tuple[str, ...]
+    """What moved since the baselines, and what is missing."""
     objectives: tuple[tuple[str, Grid | None], ...]
     """(title, its lines); None for an objective without any."""
     measures: Grid | None
@@ -110,21 +110,22 @@ def _inputs(store: ReadStore, look: Look, years: range, *, is_admin: bool) -> ob
 def _sheet(store: ReadStore, look: Look, year: int, *, is_admin: bool) -> Document:
     settings = look.settings
     sources = sobriety_sources_of(store, settings.reporting)
+    if not is_admin:
+        sources = replace(sources, follows=LinesAlone(sources.follows))
     period = date(year, 1, 1), date(year + 1, 1, 1)
     k = settings.reporting.k_anonymity
-    targets = targets_of(settings.indicators)
-    document = reen_document(sources, *period, k, look.today, targets, savings=is_admin)
-    return without_names(document) if is_admin else for_readers(document)
+    document = reen_document(sources, *period, k, look.today, targets_of(settings.indicators))
+    return add_summary(without_names(document) if is_admin else for_readers(document))
 
 
 def _page(look: Look, document: Document, year: int) -> ReenPage:
     w, rows = look.w, document.tables["rows"]
-    perimeters = document.tables["perimeters"]
+    perimeters, summary = document.tables["perimeters"], document.summary
     return ReenPage(
         year,
         document.head.get(BASIS) != Basis.RELEASED.value and bool(perimeters),
         tuple(_tiles(rows, document.tables["measures"], perimeters, w)),
-        tuple(_changes(rows, w)),
+        tuple(w.text(one)[0] for one in summary.sentences) if summary else (),
         tuple((w.word("objective", one), _objective(look, one, rows)) for one in OBJECTIVES),
         _measures(document.tables["measures"], w),
         _perimeters(perimeters, w),
@@ -153,20 +154,6 @@ def _tiles(
         told = w("reen.of", part=w.number(sum(judged)), whole=w.number(len(judged)))
         yield w("reen.targets"), told, w("reen.targets_note")
     yield w("reen.measures"), w.number(len(measures)), w("reen.measures_note")
-
-
-def _changes(rows: Iterable[Row], w: Words) -> Iterable[str]:
-    """Yield what moved most since its baseline, the largest change first."""
-    moved = [(row, trend) for row in rows if (trend := _trend(row)) is not None and "value" in row]
-    moved.sort(key=lambda one: -abs(one[1]))
-    for row, trend in moved[:_MOST_CHANGES]:
-        yield w(
-            "reen.moved",
-            name=_name(row, w),
-            trend=_signed(trend, w),
-            before=_dated(row, "baseline", w),
-            value=_amount(row, "value", w),
-        )
 
 
 def _objective(look: Look, objective: str, rows: Iterable[Row]) -> Grid | None:

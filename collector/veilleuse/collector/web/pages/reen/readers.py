@@ -8,13 +8,15 @@ Left out are what is of machines' present data, names of servers, and who signed
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from veilleuse.collector.closed_years.signed_year import EXCLUSIONS, SIGN_OFF
 from veilleuse.collector.documents.document import Document, Row
 from veilleuse.collector.indicators import SERVER_KWH, USE_PHASE
+from veilleuse.collector.model.actions import ActionLine, ActionTable, StoredAction
 from veilleuse.collector.model.query import Basis
+from veilleuse.collector.ports.imports import ActionReader
 from veilleuse.collector.reports.emissions_document import BASIS
 
 _OF_EMISSIONS: Final = frozenset({SERVER_KWH, USE_PHASE})
@@ -22,6 +24,21 @@ _OF_EMISSIONS: Final = frozenset({SERVER_KWH, USE_PHASE})
 _RESTATED: Final = ("restated_baseline_value", "restated_trend_ratio")
 _LIVE: Final = ("periods_not_derived",)
 _COMPUTED: Final = "computed"
+
+
+@dataclass(frozen=True, slots=True)
+class LinesAlone:
+    """Reads entered lines, and no action: savings of actions are made of machines' present data."""
+
+    follows: ActionReader
+
+    def actions(self) -> tuple[StoredAction, ...]:
+        """Return none."""
+        return ()
+
+    def lines(self, table: ActionTable) -> tuple[ActionLine, ...]:
+        """Return the lines in force."""
+        return self.follows.lines(table)
 
 
 def without_names(document: Document) -> Document:
@@ -32,7 +49,7 @@ def without_names(document: Document) -> Document:
 
 
 def for_readers(document: Document) -> Document:
-    """Return the sheet that every reader of the whole fleet may have; `document` was made without savings."""
+    """Return the sheet that every reader of the whole fleet may have, of one that was made of LinesAlone."""
     document = without_names(document)
     is_released = document.head.get(BASIS) == Basis.RELEASED.value
     tables = {
