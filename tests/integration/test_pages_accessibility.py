@@ -24,7 +24,9 @@ from veilleuse.collector.web.pages.table import PAGES
 from veilleuse.collector.web.sign_in import SIGN_IN
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
-PATHS = (*(page.path for page in PAGES if page.in_menu), SIGN_IN, "/api")
+FILLED = ("/site?name=lyon", "/deployer?entity=A&site=new")
+"""Pages that say more when they are asked for something."""
+PATHS = (*(page.path for page in PAGES if page.in_menu), SIGN_IN, "/api", *FILLED)
 LONG = "Métropole de Lyon > Collèges > Collège Alexandre-Fleming d’Oullins-Pierre-Bénite (annexe)"
 """A name as long as real ones: no page may scroll sideways for it."""
 CHECK = """
@@ -64,7 +66,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str
         publish_months(data, reporting_day())
         with Reading(data) as reading:
             token = reading.account("admin", Role.ADMIN)
-            addresses = [f"{path}?lang={language}" for path in PATHS for language in LANGUAGES]
+            addresses = [
+                f"{path}{'&' if '?' in path else '?'}lang={language}"
+                for path in PATHS
+                for language in LANGUAGES
+            ]
             found = {one: reading.get(one, token).text for one in addresses}
             css = reading.get("/static/veilleuse.css").text
             scripts = '<script src="axe.js"></script><script src="check.js"></script>'
