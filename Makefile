@@ -227,6 +227,10 @@ bench-formats: $(VENV)/.dev ## seconds and memory of a large report in each form
 bench-simulate: $(VENV)/.dev ## seconds and memory of a simulated year, and whether its report holds the truth
 	@$(PY) tests/bench/simulate.py
 
+.PHONY: bench-metropole
+bench-metropole: $(VENV)/.dev ## seconds, size and memory of `veilleuse simulate --preset metropole`
+	@$(PY) tests/bench/simulate.py --preset metropole
+
 .PHONY: bench-backup
 bench-backup: $(VENV)/.dev ## how long agents wait for acknowledgements while a backup is being made
 	@$(PY) tests/bench/backup.py

@@ -151,6 +151,16 @@ def plug_studies(studies: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+EXAMPLE = DOCS.parent / "collector/veilleuse/collector/data/simulated_messages.json"
+
+
+def example() -> str:
+    """Return data/simulated_messages.json, for the page about privacy: what simulated machines send."""
+    from veilleuse.collector.simulate.example import example_json
+
+    return example_json()
+
+
 def main() -> None:
     """Write all files."""
     for name, text in (
@@ -161,6 +171,8 @@ def main() -> None:
     ):
         (DOCS / name).write_text(text, encoding="utf-8")
         print(f"docs/{name}")
+    EXAMPLE.write_text(example(), encoding="utf-8")
+    print(EXAMPLE.relative_to(DOCS.parent))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support.reported import HEAD
 from veilleuse.collector.documents.document import (
+    FOR_PEOPLE,
     FORMATS,
     Column,
     Document,
@@ -28,9 +29,9 @@ from veilleuse.collector.documents.document import (
     read_columns,
     renderer,
 )
-from veilleuse.collector.documents.formats import pdf as pdf_format
 from veilleuse.collector.model.figures import COLUMNS
 from veilleuse.collector.reports.emissions_document import FIRST_COLUMNS
+from veilleuse.collector.reports.summaries.emissions import add_summary
 
 SAME = ("period_from", "period_to", "zone", "data", "method_version")
 
@@ -41,7 +42,8 @@ def document(count: int) -> Document:
     rows: list[Row] = [
         {name: value(read_columns()[name], number) for name in columns} for number in range(count)
     ]
-    return Document(head=HEAD, columns=columns, tables={"rows": rows}, tabular=("rows",))
+    tables = {"rows": rows, "totals": rows[:1]}
+    return Document(head=HEAD, columns=columns, tables=tables, tabular=("rows", "totals"))
 
 
 def value(column: Column, number: int) -> Any:
@@ -66,7 +68,7 @@ def measure(name: str, count: int) -> str:
     made = document(count)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began, worked = time.perf_counter(), time.process_time()
-    content = renderer(name)(made)
+    content = renderer(name)(add_summary(made, {}) if name in FOR_PEOPLE else made)
     seconds, worked = time.perf_counter() - began, time.process_time() - worked
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return (
@@ -75,26 +77,18 @@ def measure(name: str, count: int) -> str:
     )
 
 
-def child(name: str, count: int, everything: bool) -> None:
+def child(name: str, count: int) -> None:
     """Measure one format, in a process that `main` starts."""
-    if everything:
-        pdf_format.MOST_CELLS = 10**9  # type: ignore[misc] # to measure beyond the bound
     print(measure(name, count), flush=True)
 
 
 def main() -> None:
-    """Print one line for each format; PDF with as many rows as it accepts, or with all if asked."""
+    """Print one line for each format."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000)
-    parser.add_argument("--whole-pdf", action="store_true", help="beyond its bound: minutes, gigabytes")
     options = parser.parse_args()
-    columns = len(document(1).columns)
-    within = min(options.rows, pdf_format.MOST_CELLS // (2 * columns))
     for name in FORMATS:
-        count = options.rows if name != "pdf" or options.whole_pdf else within
-        process = multiprocessing.get_context("spawn").Process(
-            target=child, args=(name, count, options.whole_pdf)
-        )
+        process = multiprocessing.get_context("spawn").Process(target=child, args=(name, options.rows))
         process.start()
         process.join()
 

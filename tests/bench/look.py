@@ -8,8 +8,7 @@ machines.
 `python tests/bench/look.py [--small] [--rounds 5] [--text FOLDER]`. `--small` stops at 10,000 machines.
 Between two looks, servers that are due contact the collector, and the web process follows. Goal: 50 ms at
 100,000 machines, and no growth from 1,000; but `top` sorted by another key than power reads every server.
-`--text` writes the answers of /metrics at a fixed time, so that
-two versions of the code can be compared.
+`--text` writes the answers of /metrics at a fixed time, so that two versions of the code can be compared.
 
 The reports are of the year under way, over fleets of their own (bench/yearly.py). Goal: 1 s.
 """

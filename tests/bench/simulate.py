@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure a simulated fleet's seconds and memory, and how often a report's 95 % interval contains the truth.
 
-`python tests/bench/simulate.py [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1]`. The records pass
-validation, writer, derivation and rolling like those of real agents; then the whole months are reported.
+`python tests/bench/simulate.py [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1]`, or
+`--preset NAME`: what it took to fill one. The records pass validation, writer, derivation and rolling like
+those of real agents; then the whole months are reported.
 With several seeds: for each device class, the number of simulations whose interval contains the truth, and
 the mean ratio of figure and truth. A few simulations prove little: 95 % of 20 is 16 to 20.
 """
@@ -22,17 +23,22 @@ import tempfile
 import time
 from collections import defaultdict
 from contextlib import closing
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support.sources import opened
+from veilleuse.collector.calendars.periods import slices
+from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.reports.emissions import emissions_report_of, today
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
-from veilleuse.collector.simulate.fill import Truth, simulate
+from veilleuse.collector.simulate.fill import simulate
 from veilleuse.collector.simulate.fleet import SimulationOrder
+from veilleuse.collector.simulate.presets import PRESETS, order_of
+from veilleuse.collector.simulate.truth import Truth
+from veilleuse.collector.store import open_reader
 
 K = 10
 """Fewest machines of a cell, the default of reports."""
@@ -108,6 +114,28 @@ def digest(path: Path) -> str:
     return found.hexdigest()[:12]
 
 
+def preset_took(name: str) -> str:
+    """Fill a preset as the command does by itself; return the seconds, sizes and released months."""
+    order = order_of(name, datetime.now(UTC).date(), hosts=None, first=None, days=None, seed=1)
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder) / "data"
+        seconds, spent, _ = one(order, directory)
+        size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file()) / 2**20
+        with open_reader(directory) as store:
+            hosts, assets = len(store.data.hosts()), len(store.inventory.assets())
+            months = list(slices(order.first, order.end.replace(day=1), by_month=True))
+            released = [
+                store.publications.summary(PublicationKind.FLEET, one.first, one.end) for one in months
+            ]
+    mine, childs = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (
+        f"{name}: {hosts} machines, {assets} assets, {order.first} to {order.end}: {seconds:.0f} s, "
+        f"{spent:.0f} processor s here and {childs.ru_utime + childs.ru_stime:.0f} in the process that "
+        f"generates, {size:.0f} MiB, peak memory {mine.ru_maxrss / 1024:.0f} and "
+        f"{childs.ru_maxrss / 1024:.0f} MiB, {len(months) - released.count(None)} of {len(months)} whole months released and still there"
+    )
+
+
 def bias(logarithms: list[float]) -> str:
     """Return the geometric mean of figure ÷ truth and its standard error (k = 1), which come from different
     errors in each seed; empty for one seed."""
@@ -126,7 +154,11 @@ def main() -> None:
     parser.add_argument("--from", dest="first", type=date.fromisoformat, default=date(2025, 9, 1))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--preset", choices=PRESETS, help="fill this preset once, and print what it took")
     options = parser.parse_args()
+    if options.preset:
+        print(preset_took(options.preset))
+        return
     inside: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
     ratios: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for seed in range(options.first_seed, options.first_seed + options.seeds):

@@ -22,8 +22,13 @@ from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.web.metrics.released_month import last_month
 from veilleuse.collector.web.pages.table import PAGES
 from veilleuse.collector.web.sign_in import SIGN_IN
+from veilleuse.wire.vocabulary import DeviceClass, Population
 
-PATHS = (*(page.path for page in PAGES if page.in_menu), SIGN_IN, "/api")
+FILLED = ("/site?name=lyon", "/deployer?entity=A&site=new")
+"""Pages that say more when they are asked for something."""
+PATHS = (*(page.path for page in PAGES if page.in_menu), SIGN_IN, "/api", *FILLED)
+LONG = "Métropole de Lyon > Collèges > Collège Alexandre-Fleming d’Oullins-Pierre-Bénite (annexe)"
+"""A name as long as real ones: no page may scroll sideways for it."""
 CHECK = """
 document.querySelectorAll('details').forEach(one => { one.open = true; });
 axe.run(document, {runOnly: RULES, resultTypes: ['violations']}).then(found => parent.postMessage({
@@ -54,13 +59,18 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str
     """Give address → page, of a fleet with a released month and a server, as an administrator sees them."""
     month, _ = last_month(reporting_day())
     with Filled(tmp_path_factory.mktemp("pages") / "data") as data:
-        month_of_workstations(data, date(month.year, month.month, 1), [(600, 1200)] * 24)
+        hosts = [data.add_host(Population.WORKSTATION, DeviceClass.TOWER, entity=LONG) for _ in range(32)]
+        month_of_workstations(data, date(month.year, month.month, 1), [None] * 32, known=hosts)
         data.push(data.add_host(entity="A"), minutes_of_server(20, 15, 180.0), METER)
         data.derive()
         publish_months(data, reporting_day())
         with Reading(data) as reading:
             token = reading.account("admin", Role.ADMIN)
-            addresses = [f"{path}?lang={language}" for path in PATHS for language in LANGUAGES]
+            addresses = [
+                f"{path}{'&' if '?' in path else '?'}lang={language}"
+                for path in PATHS
+                for language in LANGUAGES
+            ]
             found = {one: reading.get(one, token).text for one in addresses}
             css = reading.get("/static/veilleuse.css").text
             scripts = '<script src="axe.js"></script><script src="check.js"></script>'

@@ -19,6 +19,7 @@ from tests.support.processes import ran
 from tests.support.report_files import sheet_rows, workbook
 from tests.support.reported import attribution, small
 from veilleuse.collector.documents.document import FORMATS, Document, Row, plain, renderer
+from veilleuse.collector.reports.summaries.emissions import add_summary
 
 OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 TYPE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}value-type"
@@ -33,9 +34,9 @@ def all_at_once() -> Document:
         for number, name in enumerate(EVERYTHING, 1)
     ]
     return Document(
-        head={"kind": "emissions", "entity": EVERYTHING[0]},
+        head={"kind": "emissions", "entity": EVERYTHING[0], "group_by": ["entity", "device_class"]},
         columns=("entity", "site", "device_class", "n", "kwh_total"),
-        tables={"rows": rows},
+        tables={"rows": rows, "totals": [{"kgco2e_total": 1.0, "kwh_total": 2.0}]},
         tabular=("rows",),
         assumptions=EVERYTHING,
         method=EVERYTHING,
@@ -53,6 +54,7 @@ def test_no_cell_of_a_workbook_is_a_formula(large, monkeypatch, figure):
     cells = 0
     documents = [
         all_at_once(),
+        add_summary(all_at_once(), {}),
         attribution("=1+1", "@SUM(A1)"),
         *(small(everywhere(n)) for n in EVERYTHING[::3]),
     ]
@@ -98,7 +100,7 @@ def test_no_cell_of_a_csv_begins_a_formula(figure):
 def test_libreoffice_counts_no_formula(name, tmp_path, figure):
     """A real spreadsheet converts the file to 0 formula cells; the numbers are numbers."""
     office = str(peer("soffice"))
-    (tmp_path / f"report.{name}").write_bytes(renderer(name)(all_at_once()))
+    (tmp_path / f"report.{name}").write_bytes(renderer(name)(add_summary(all_at_once(), {})))
     convert(office, tmp_path, f"report.{name}")
     root = ET.parse(tmp_path / "out" / "report.fods").getroot()
     cells = [cell for cell in root.iter(f"{OFFICE}table-cell") if cell.get(TYPE)]

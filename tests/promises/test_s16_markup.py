@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from tests.support.peers import peer
 from tests.support.report_files import Page, bare, pdf_text, structure
 from tests.support.reported import attribution, everything, small
 from veilleuse.collector.documents.document import LONGEST, SHOWN, Document, Row, plain, renderer
+from veilleuse.collector.reports.summaries.emissions import add_summary
 
 HARMLESS = "Collège d'Oullins (annexe)"
 
@@ -34,19 +35,20 @@ def shape(content: bytes) -> tuple[Counter[str], set[str]]:
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_no_name_changes_the_structure_of_a_page(language, figure):
     """Each name in every place of a page leaves its elements and attributes unchanged, and is text."""
-    expected = shape(renderer("html")(small(everywhere(HARMLESS), language)))
     names = [name for name in EVERYTHING if name]  # an empty name has no caption
-    for name in names:
-        content = renderer("html")(small(everywhere(name), language))
-        assert shape(content) == expected, name
-        assert " ".join(plain(name)[:60].split()) in " ".join(Page(content).text.split()), name
+    for make in (small, summarised):
+        expected = shape(renderer("html")(make(everywhere(HARMLESS), language)))
+        for name in names:
+            content = renderer("html")(make(everywhere(name), language))
+            assert shape(content) == expected, name
+            assert " ".join(plain(name)[:60].split()) in " ".join(Page(content).text.split()), name
     figure(f"0 of {len(names)} names changed a page ({language})")
 
 
 @pytest.mark.promise("S16")
 def test_no_script_runs_in_a_browser(tmp_path: Path, figure):
     """Chromium adds no element and runs no script on a page of hostile names, with and without its policy."""
-    content = renderer("html")(all_markup(EVERYTHING)).decode()
+    content = renderer("html")(add_summary(all_markup(EVERYTHING), {})).decode()
     unguarded = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", content)
     assert unguarded != content
     for number, text in enumerate((content, unguarded)):
@@ -81,9 +83,10 @@ def test_json_and_pdf_hold_names_as_text(figure):
     document = all_markup(EVERYTHING)
     found = json.loads(renderer("json")(document))
     assert [row["entity"] for row in found["rows"]] == [plain(name) for name in EVERYTHING]
+    summary = renderer("pdf")(add_summary(all_markup(MARKUP), {}))
     content = renderer("pdf")(all_markup(MARKUP))
     for word in (b"/JavaScript", b"/JS ", b"/Launch", b"/URI", b"/SubmitForm", b"/EmbeddedFile"):
-        assert word not in content, word
+        assert word not in content + summary, word
     kinds = {str(element.get("/S")) for element in structure(content)}
     assert not {"/Link", "/Form"} & kinds
     text = pdf_text(content)
@@ -120,6 +123,11 @@ def test_services_and_shown_texts_are_escaped_too():
     assert "&lt;script&gt;" in content
     shown = Document({}, ("n",), {"rows": [{"n": 1, SHOWN: {"n": hostile}}]}, ("rows",))
     assert hostile not in renderer("html")(shown).decode()
+
+
+def summarised(names: Mapping[str, str], language: str) -> Document:
+    """Return the report of `small`, with its summary."""
+    return add_summary(small(names, language), {})
 
 
 def all_markup(names: Sequence[str]) -> Document:

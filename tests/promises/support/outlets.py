@@ -22,7 +22,8 @@ from typing import Any, Final, NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.report_files import Page, sheet_rows, workbook
-from veilleuse.collector.documents.formats.xlsx import sheet_name
+from veilleuse.collector.documents.cells import sheet_name
+from veilleuse.collector.documents.document import read_columns
 from veilleuse.collector.documents.text import words
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, JOULES_PER_KWH
 
@@ -141,11 +142,21 @@ def csv_rows(content: str, count: int) -> Sequence[Row]:
     return rows[:count]
 
 
-def xlsx_rows(content: bytes) -> list[Row]:
-    """Return the rows and totals of a workbook, as openpyxl reads them."""
+def xlsx_rows(content: bytes, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows and totals of a workbook, as openpyxl reads them.
+
+    `rows`: of the JSON report, which name the groups: a workbook has their words, which are compared here.
+    """
     book, taken = workbook(content), set[str]()
     titles = [sheet_name(words("fr")(f"tables.{table}"), taken) for table in TABLES]
-    return [row for title in titles if title in book.sheetnames for row in sheet_rows(book[title])]
+    found = [row for title in titles if title in book.sheetnames for row in sheet_rows(book[title])]
+    made: list[Row] = []
+    for row, cells in zip(rows, found, strict=True):
+        names = {name: row[name] for name in IDENTITY if name in row}
+        said = {name: words("fr").word(read_columns()[name].words, value) for name, value in names.items()}
+        assert said == {name: cells[name] for name in IDENTITY if name in cells}
+        made.append({**cells, **names})
+    return made
 
 
 def page_rows(content: bytes, rows: Sequence[Row], tables: Sequence[int]) -> list[Row]:

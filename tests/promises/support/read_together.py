@@ -123,7 +123,7 @@ class Watched:
         self.versions: list[Version] = []
         self.months: list[Slice] = []
         self.pages: list[str] = []
-        """Text of the first page at each look."""
+        """Text of the page of the servers' day at each look."""
         self.entities = entities
         self.publications = Publications(self.data, lambda: self.now[0])
         self.fleets = self.publications.fleets
@@ -392,7 +392,7 @@ class Watched:
             Row(len(self.versions) - 1, "metrics", "scrape", roles, "samples", dict(place), numbers)
             for place, numbers in places.items()
         ]
-        page = reading.get("/?lang=en", DOOR_TOKEN).text
+        page = reading.get("/jour?lang=en", DOOR_TOKEN).text
         self.pages.append(html.unescape(re.sub(r"<[^>]+>", " ", page)))
 
     def _truth(self) -> Version:

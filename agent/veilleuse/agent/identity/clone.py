@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Detects a cloned machine, and keeps its original's identity. docs/wire.md §7, docs/decisions/0014.
+"""Detects a cloned machine, and keeps its original's identity. docs/wire.md §7, docs/decisions/0017.
 
 HMACs of the hardware ids lie beside the key, under a salt that never leaves the machine (`id/hardware.json`).
 The mark `id/copied` is set when two ids changed, or when the collector serves another machine under this

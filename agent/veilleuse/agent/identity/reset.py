@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Starts a clone again as a new machine, before it measures. docs/wire.md §7, decision 0014.
+"""Starts a clone again as a new machine, before it measures. docs/wire.md §7, decision 0017.
 
 A clone measures from the first moment, in its own spool, epoch and fold. The data of its original is set
 aside, and the clone never sends it. Each step can be interrupted and repeated: the mark tells what was

@@ -81,7 +81,7 @@ def format_row(row: EmissionsRow, *, in_words: bool = True) -> dict[str, Mapping
     values: Mapping[str, Any] = row.columns
     for names, unit, interval in (
         (_KWH, "kWh", row.uncertainty.kwh),
-        (_KGCO2E, "kgCO2e", row.uncertainty.kgco2e),
+        (_KGCO2E, "kgCO₂e", row.uncertainty.kgco2e),
     ):
         ends, wider = interval.ends, interval.sensitivity
         if ends is None:
@@ -124,14 +124,14 @@ def _with_interval(
 ) -> dict[str, str]:
     """Add the interval to a text; `wider`: the sensitivity, for an interval that may not be called 95 %."""
     if wider is None:
-        return {language: f"{text} {unit} ({ends[language]})" for language, text in value.items()}
+        return {language: f"{text}\u00a0{unit} ({ends[language]})" for language, text in value.items()}
     factor = format_number(SELECTION, 1)
     return {
-        "fr": f"{value['fr']} {unit} (intervalle d’échantillonnage seulement\u00a0: "
+        "fr": f"{value['fr']}\u00a0{unit} (intervalle d’échantillonnage seulement\u00a0: "
         f"{ends['fr']}\u00a0; sensibilité, si les machines "
         f"non mesurées consomment de 1/{factor['fr']} à {factor['fr']} fois ce que disent les "
         f"mesurées\u00a0: {wider['fr']})",
-        "en": f"{value['en']} {unit} (sample interval only: {ends['en']}; sensitivity, if machines "
+        "en": f"{value['en']}\u00a0{unit} (sample interval only: {ends['en']}; sensitivity, if machines "
         f"not measured draw 1/{factor['en']} "
         f"to {factor['en']} times what measured ones say: {wider['en']})",
     }

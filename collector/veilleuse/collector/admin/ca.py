@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.enrolment import ca_rotation
-from veilleuse.collector.enrolment.ca import root_key_files
 from veilleuse.collector.enrolment.ca_files import CaKeys, Phase, fingerprint
 from veilleuse.collector.enrolment.ca_rotation import Step
 from veilleuse.collector.enrolment.external_ca import read_external_ca, try_handshake
 from veilleuse.collector.enrolment.issuing import EXPIRED_LIMIT, unix_milliseconds
+from veilleuse.collector.enrolment.root_key import root_key_files
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.hosts import CertificateDates
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND

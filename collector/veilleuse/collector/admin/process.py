@@ -10,9 +10,9 @@ import time
 from typing import Any, Final
 
 from veilleuse.collector.admin.context import AdminContext
+from veilleuse.collector.backup.notes import BACKUP_NOTE
 from veilleuse.collector.enrolment.issuing import unix_milliseconds
 from veilleuse.collector.errors import AdminError, CollectorError
-from veilleuse.collector.model.records import BACKUP_NOTE
 from veilleuse.collector.months.worker import ended_by
 
 log = logging.getLogger(__name__)

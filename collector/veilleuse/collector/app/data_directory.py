@@ -30,6 +30,7 @@ from veilleuse.collector.enrolment.issuing import IssuingContext
 from veilleuse.collector.enrolment.register import FILE as REGISTER_FILE
 from veilleuse.collector.enrolment.register import Register, register_file
 from veilleuse.collector.enrolment.register_replay import open_register, replay
+from veilleuse.collector.enrolment.root_key import FOLDER as CA_FOLDER
 from veilleuse.collector.enrolment.tokens import Addresses
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.factors.book import KnownFactors, choose
@@ -71,7 +72,7 @@ _OURS: Final = frozenset(
         SOCKET_FILE,
         GATEWAY_FILE,
         GATEWAY_INNER_FILE,
-        certificate_authority.FOLDER,
+        CA_FOLDER,
         certificate_authority.DRAFT,
         RESTORE_UNPACKED,
         CLOSED_FOLDER,
@@ -117,9 +118,7 @@ class InitResult:
 
 def is_initialised(data_dir: Path) -> bool:
     """Return True when `init` has been completed there."""
-    return all(
-        (data_dir / name).exists() for name in (DATA_FILE, IDENTITY_FILE, certificate_authority.FOLDER)
-    )
+    return all((data_dir / name).exists() for name in (DATA_FILE, IDENTITY_FILE, CA_FOLDER))
 
 
 def initialise(
@@ -274,7 +273,7 @@ def _require_initialised(data_dir: Path) -> None:
 
 def what_is_missing(data_dir: Path) -> tuple[str, str]:
     """Describe the fault and the remedy of a directory without completed `init`, or with a lost part."""
-    has_data, has_ca = (data_dir / DATA_FILE).exists(), (data_dir / certificate_authority.FOLDER).exists()
+    has_data, has_ca = (data_dir / DATA_FILE).exists(), (data_dir / CA_FOLDER).exists()
     lost = [name for name in (DATA_FILE, IDENTITY_FILE) if not (data_dir / name).exists()]
     if has_ca and lost:
         nothing = "no data" if DATA_FILE in lost else "no name of a machine, and no access journal"
@@ -287,7 +286,7 @@ def what_is_missing(data_dir: Path) -> tuple[str, str]:
         )
     if has_data and not has_ca and not (data_dir / certificate_authority.DRAFT).exists():
         return (
-            f"{data_dir} has {DATA_FILE} but no {certificate_authority.FOLDER}",
+            f"{data_dir} has {DATA_FILE} but no {CA_FOLDER}",
             "restore a backup with 'veilleuse restore FILE', or every agent has to enrol again",
         )
     return f"{data_dir} is no data directory", NO_DATA_DIRECTORY
@@ -302,14 +301,12 @@ def _require_unfinished(data_dir: Path, *, new_data: bool) -> None:
         raise DataDirectoryError(
             f"{data_dir} is a data directory already: use --if-missing, or another data_dir"
         )
-    has_data, has_ca = (data_dir / DATA_FILE).exists(), (data_dir / certificate_authority.FOLDER).exists()
+    has_data, has_ca = (data_dir / DATA_FILE).exists(), (data_dir / CA_FOLDER).exists()
     draft = (data_dir / certificate_authority.DRAFT).exists()
     if (has_ca and not new_data) or (has_data and not has_ca and not draft):
         raise DataDirectoryError(": ".join(what_is_missing(data_dir)))
     if new_data and not has_ca:
-        raise DataDirectoryError(
-            f"{data_dir} has no {certificate_authority.FOLDER} to continue with: leave out --new-data"
-        )
+        raise DataDirectoryError(f"{data_dir} has no {CA_FOLDER} to continue with: leave out --new-data")
 
 
 def require_ours(data_dir: Path) -> None:
@@ -333,7 +330,7 @@ def _create(
     settings: CollectorSettings, site: Site | None, external: ExternalCa | None, *, simulated: bool
 ) -> None:
     data_dir, now = settings.data_dir, time.time()
-    has_authority = (data_dir / certificate_authority.FOLDER).exists()
+    has_authority = (data_dir / CA_FOLDER).exists()
     try:
         if not (data_dir / FLEET_KEY_FILE).exists():
             replace_owned(data_dir / FLEET_KEY_FILE, secrets.token_hex(FLEET_KEY_BYTES).encode() + b"\n")

@@ -18,7 +18,7 @@ from typing import Final
 from veilleuse.collector.release.publications import publisher
 from veilleuse.collector.reports.fleet_publication import FleetPublisher
 from veilleuse.collector.reports.readers import sobriety_sources_of, targets_of
-from veilleuse.collector.settings import read_settings
+from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.process import finish, lower_priority
 
@@ -34,14 +34,20 @@ def main(day: str) -> int:
 def _publish(day: str) -> int:
     settings = read_settings(None)
     lower_priority(_NICE)
+    sys.stdout.write(json.dumps(publish_due(settings, date.fromisoformat(day))))
+    return 0
+
+
+def publish_due(settings: CollectorSettings, today: date, *, fleet: bool = True) -> list[str]:
+    """Publish the months that are due on a day; return those that wait. Raises CollectorError.
+
+    `fleet`: also the fleet's energy of each.
+    """
     publish = publisher(settings.data_dir, _ASK_SECONDS)
     with open_reader(settings.data_dir) as store:
         sources, k = sobriety_sources_of(store, settings.reporting), settings.reporting.k_anonymity
-        today, kept_months = date.fromisoformat(day), settings.retention.pc_monthly_months
-        targets = targets_of(settings.indicators)
-        waiting = FleetPublisher(sources, publish, k, today, targets, kept_months).run()
-    sys.stdout.write(json.dumps(waiting))
-    return 0
+        kept_months, targets = settings.retention.pc_monthly_months, targets_of(settings.indicators)
+        return FleetPublisher(sources, publish, k, today, targets, kept_months).run(fleet=fleet)
 
 
 if __name__ == "__main__":

@@ -31,10 +31,10 @@ from veilleuse.collector.app.grpc_server import (
 )
 from veilleuse.collector.app.schedule import run_daily_tasks, run_polls
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, HostAccess
-from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.enrolment.clones import CloneEnrolment
 from veilleuse.collector.enrolment.enrol import Enroller
 from veilleuse.collector.enrolment.issuing import Challenges, Renewal
+from veilleuse.collector.enrolment.root_key import FOLDER
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreLost

@@ -17,13 +17,21 @@ from functools import partial
 from typing import Any, Final
 
 from veilleuse.collector.ipc import ask
+from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose
 from veilleuse.collector.reports.kept_years import keep_due
-from veilleuse.collector.settings import read_settings
+from veilleuse.collector.reports.readers import sources_of
+from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.process import finish, lower_priority
 
 _NICE: Final = 10
 _ASK_SECONDS: Final = 120.0
+
+
+def propose_year(settings: CollectorSettings, order: ClosingOrder) -> Proposal:
+    """Compute a year to close. Raises CollectorError."""
+    with open_reader(settings.data_dir) as store:
+        return propose(sources_of(store, settings.reporting), settings, order)
 
 
 def main(day: str) -> int:

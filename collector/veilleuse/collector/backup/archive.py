@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from veilleuse.collector.backup.encryption import MAGIC, SealingFile, UnsealingFile, Writable, is_sealed
-from veilleuse.collector.enrolment.ca import FOLDER
+from veilleuse.collector.enrolment.root_key import FOLDER
 from veilleuse.collector.errors import BackupUnusable, CollectorError, StoreTooNew
 from veilleuse.collector.store.directory import DATA_FILE, FLEET_KEY_FILE, IDENTITY_FILE
 from veilleuse.collector.store.sqlite.connection import Database, quick_check

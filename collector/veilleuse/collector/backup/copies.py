@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Protocol
 
 from veilleuse.collector import settings
-from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.enrolment.ca_files import MOST_BYTES
+from veilleuse.collector.enrolment.root_key import FOLDER
 from veilleuse.collector.errors import AdminError, DataDirectoryError
 from veilleuse.collector.ports.stages import Committer
 from veilleuse.collector.store.directory import (

@@ -37,9 +37,10 @@ from veilleuse.collector.backup.archive import (
     open_archive,
     require_usable,
 )
-from veilleuse.collector.enrolment.ca import DRAFT, FOLDER
+from veilleuse.collector.backup.notes import RESTORE_NOTE, RESTORED_BACKUP_NOTE, RESTORES_COUNT
+from veilleuse.collector.enrolment.ca import DRAFT
+from veilleuse.collector.enrolment.root_key import FOLDER
 from veilleuse.collector.errors import BackupUnusable, CollectorError, DataDirectoryError, UsageError
-from veilleuse.collector.model.records import RESTORED_BACKUP_NOTE
 from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.directory import (
     DATA_FILE,
@@ -65,9 +66,6 @@ from veilleuse.wire.files import (
 )
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
-RESTORES_COUNT: Final = "restores"
-"""Key in the table meta: number of times that this data was restored from a backup."""
-RESTORE_NOTE: Final = "last_restore_unix_milliseconds"
 _PLAN_FILE: Final = "plan.json"
 _FILES: Final = "files"
 _ENDINGS: Final = ("-wal", "-shm", "-journal", "")

@@ -24,6 +24,7 @@ from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, par
 from veilleuse.collector.closed_years.signed_year import add_sign_off
 from veilleuse.collector.documents.document import (
     BINARY,
+    FOR_PEOPLE,
     FORMATS,
     LANGUAGES,
     RELEASED_UNTIL,
@@ -66,6 +67,10 @@ from veilleuse.collector.reports.recommendations.facts import read_facts, read_s
 from veilleuse.collector.reports.recommendations.priorities import DIMENSIONS as RANKED_BY
 from veilleuse.collector.reports.recommendations.priorities import rank
 from veilleuse.collector.reports.reen import reen_document
+from veilleuse.collector.reports.summaries import emissions as emissions_summary
+from veilleuse.collector.reports.summaries import indicators as indicators_summary
+from veilleuse.collector.reports.summaries import reen as reen_summary
+from veilleuse.collector.reports.summaries.answers import answer_all
 from veilleuse.collector.settings import CollectorSettings, is_french
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
@@ -141,16 +146,28 @@ def emissions(
         _query(settings, first, end, group_by, level), current_tree=tree == "now", basis=_basis_of(basis)
     )
     write = _make_writer(form, language, output)
+    random = settings.reporting.random_roll_out
     with shown_step(_COMPUTING), open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
-        made = emissions_report_of(sources, query, random_roll_out=settings.reporting.random_roll_out)
+        made = emissions_report_of(sources, query, random_roll_out=random)
         _note_if_unreleased(sources, query, made.document.head)
-    made = prepare_for_publication(made) if public else made
-    write(add_sign_off(made.document, made.signed_year, made.statement.totals, public=public))
+        made = prepare_for_publication(made) if public else made
+        document = add_sign_off(made.document, made.signed_year, made.statement.totals, public=public)
+        if form in FOR_PEOPLE:
+            document = _add_emissions_summary(sources, query, document, random_roll_out=random)
+    write(document)
     is_released = RELEASED_UNTIL in made.document.head
     _print_notes(made.document.head, 0 if is_released else len(made.statement.withheld))
     for warning in made.warnings:
         print(warning["fr" if is_french() else "en"], file=sys.stderr)
+
+
+def _add_emissions_summary(
+    sources: Sources, query: Query, document: Document, *, random_roll_out: bool
+) -> Document:
+    asked = emissions_summary.questions(query, document.head)
+    answers = answer_all(sources, asked, document.head.get(BASIS), random_roll_out=random_roll_out)
+    return emissions_summary.add_summary(document, answers)
 
 
 @app.command("indicators")
@@ -187,6 +204,11 @@ def indicators(
             if actions
             else make_indicators(settings, query, servers=servers)
         )
+        if form in FOR_PEOPLE and not servers and not actions:
+            asked = indicators_summary.questions(query)
+            made = indicators_summary.add_summary(
+                made, {name: make_indicators(settings, one) for name, one in asked.items()}
+            )
     write(made)
     _print_notes(made.head, sum("reason" not in row for row in made.tables.get("withheld", ())))
 
@@ -204,7 +226,7 @@ def reen(
     settings, write = load_settings(config), _make_writer(form, language, output)
     with shown_step(_COMPUTING):
         made = reen_sheet(settings, _begun(first), parse_date("--to", end))
-    write(made)
+    write(reen_summary.add_summary(made) if form in FOR_PEOPLE else made)
     _print_notes(made.head, 0)
 
 

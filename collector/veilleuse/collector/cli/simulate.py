@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import os
-import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from veilleuse.collector.cli.progress import shown_progress
 from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
@@ -21,16 +22,26 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.simulate.fill import simulate as fill
-from veilleuse.collector.simulate.fleet import SimulationOrder
+from veilleuse.collector.simulate.presets import order_of
+from veilleuse.collector.simulate.small import SMALL
 
 app = typer.Typer(**APP)
 
 
 @app.command()
 def simulate(
-    first: Annotated[str, typer.Option("--from", metavar="DATE", help="first day, e.g. 2025-09-01")],
-    hosts: Annotated[int, typer.Option(help="machines with an agent; the fleet has more machines")] = 60,
-    days: Annotated[int, typer.Option(help="number of days; all of them in the past")] = 365,
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="kind of fleet: small, or metropole, a large body until now")
+    ] = SMALL.name,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="first day, e.g. 2025-09-01")
+    ] = None,
+    hosts: Annotated[
+        int | None, typer.Option(help="machines with an agent; the fleet has more  [small: 60]")
+    ] = None,
+    days: Annotated[
+        int | None, typer.Option(help="number of days; all of them in the past  [small: 365]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="the same seed makes the same figures")] = 1,
     truth: Annotated[
         Path | None,
@@ -44,14 +55,17 @@ def simulate(
 ) -> None:
     """Fill an empty simulated data directory with a fleet.
 
-    The fleet has three colleges, two directions and a server room. 'veilleuse init --simulated' makes the
-    directory.
+    The small fleet has three colleges, two directions and a server room. The preset metropole has 110
+    colleges, 30 directions, three server rooms and 12,000 assets; its months are published, and its last year
+    is closed. 'veilleuse init --simulated' makes the directory.
     """
     settings = load_settings(config)
-    order = SimulationOrder(hosts, parse_date("--from", first), days, seed)
+    begun = None if first is None else parse_date("--from", first)
+    order = order_of(preset, datetime.now(UTC).date(), hosts=hosts, first=begun, days=days, seed=seed)
     path = truth or settings.data_dir.with_name(f"{settings.data_dir.name}-truth.json")
     _require_new(path)
-    known = fill(settings, order, _print_progress)
+    with shown_progress(is_shown=not as_json) as progress:
+        known = fill(settings, order, progress)
     _write(path, known.text())
     told = known.document()
     facts = {
@@ -79,10 +93,3 @@ def _write(path: Path, text: str) -> None:
         ) from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-
-
-def _print_progress(what: str, done: int, whole: int) -> None:
-    """Print the progress, on a terminal only."""
-    if sys.stderr.isatty():
-        end = "\n" if what == "done" else ""
-        print(f"\r{what} {done}/{whole}        ", end=end, file=sys.stderr, flush=True)

@@ -28,8 +28,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from veilleuse.collector.enrolment.ca import FOLDER, Authority
+from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.ca_files import fingerprint, is_issued_by
+from veilleuse.collector.enrolment.root_key import FOLDER
 from veilleuse.collector.errors import DataDirectoryError, UsageError
 from veilleuse.collector.model.closed_years import canonical, sha256
 from veilleuse.wire.files import read_owned, replace_owned

@@ -148,7 +148,7 @@ def _measure(values: Mapping[str, Any], key: str, unit: str) -> Mapping[str, Val
     shown = {
         w.language: w("percent", number=w.plain_number(value))
         if unit == PERCENT
-        else f"{w.number(float(value))}{NO_BREAK}{unit}"
+        else f"{w.number(float(value))}{NO_BREAK}{unit.replace('CO2', 'CO₂')}"
         for w in map(words, LANGUAGES)
     }
     return {"declared": f"{value} {unit}", SHOWN: {"declared": shown}}

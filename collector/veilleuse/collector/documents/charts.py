@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from markupsafe import Markup, escape
 
 from veilleuse.collector.documents.document import Chart, Document, Row, column
-from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.documents.text import DASH, Words, fitting_unit
 
 COLOURS: Final = ("#0b62ad", "#b85000", "#2b7a35", "#5d6875", "#8645ad", "#007d83", "#a8285f", "#7d7000")
 """Colours c0 to c7 of the style sheets; tests hold them equal. Contrast on white: ≥ 3:1 (WCAG 2.1, 1.4.11).
@@ -72,26 +72,32 @@ def draw(document: Document, number: int, chart: Chart, w: Words) -> Markup:
     """Draw one chart; `number` makes its element identifiers unique in the page."""
     rows = document.tables[chart.table]
     names = [_category(document, chart, row, w) for row in rows]
-    series = [
-        Series(
-            column(document, chart.table, name).label(w.language),
-            tuple(_figure(row, name) for row in rows),
-            i,
-        )
-        for i, name in enumerate(chart.values)
-    ]
+    series = [Series(label, values, i) for i, (label, values) in enumerate(_scaled(document, chart, w))]
     title, _ = w.text(chart.title)
     identifier = f"chart-{number}"
-    body, height = _line(names, series, w) if chart.kind == "line" else _bars(names, series, chart.kind, w)
+    draw_body = _over_time if chart.kind in ("line", "column") else _bars
+    body, height = draw_body(names, series, chart.kind, w)
     alternative = escape(w("page.chart_alternative", title=title))
     return _svg(
         identifier, alternative, height, body, ' font-family="DejaVu Sans, sans-serif" font-size="12"'
     )
 
 
+def _scaled(document: Document, chart: Chart, w: Words) -> Iterator[tuple[str, tuple[float | None, ...]]]:
+    """Yield name and values of each series, all in the unit that fits the largest value."""
+    rows = document.tables[chart.table]
+    found = [[_figure(row, name) for row in rows] for name in chart.values]
+    of = [column(document, chart.table, name) for name in chart.values]
+    largest = max((abs(value) for values in found for value in values if value is not None), default=0.0)
+    divisor, unit = fitting_unit(of[0].unit, largest)
+    for one, values in zip(of, found, strict=True):
+        label = f"{one.labels[w.language]} ({unit})" if unit else one.labels[w.language]
+        yield label, tuple(None if value is None else value / divisor for value in values)
+
+
 def legend(document: Document, chart: Chart, w: Words) -> list[tuple[int, str]]:
     """Return colour and name of each series."""
-    return [(i, column(document, chart.table, name).label(w.language)) for i, name in enumerate(chart.values)]
+    return [(i, label) for i, (label, _) in enumerate(_scaled(document, chart, w))]
 
 
 def swatch(colour: int, *, paper: bool = False) -> Markup:
@@ -115,7 +121,7 @@ def _bars(names: Sequence[str], series: Sequence[Series], kind: str, w: Words) -
     zero = MARGIN - ticks[0] * scale
     group = LABEL + (BAR if stacked else BAR * len(series)) + 8
     bottom = MARGIN + group * len(names)
-    parts = [_tick(zero + tick * scale, bottom, w.number(tick), is_zero=tick == 0) for tick in ticks]
+    parts = [_tick(zero + tick * scale, bottom, w.tick(tick), is_zero=tick == 0) for tick in ticks]
     for i, name in enumerate(names):
         top = MARGIN + i * group
         parts.append(f'<text x="{MARGIN}" y="{top + 12}">{escape(_short(name))}</text>')
@@ -138,7 +144,8 @@ def _bars(names: Sequence[str], series: Sequence[Series], kind: str, w: Words) -
     return parts, bottom + AXIS
 
 
-def _line(names: Sequence[str], series: Sequence[Series], w: Words) -> tuple[list[str], int]:
+def _over_time(names: Sequence[str], series: Sequence[Series], kind: str, w: Words) -> tuple[list[str], int]:
+    """Draw lines, or columns of one series with their values above."""
     low, high = _reach(series, len(names), stacked=False)
     ticks = _axis(low, high)
     plot = HEIGHT - MARGIN - AXIS
@@ -150,7 +157,7 @@ def _line(names: Sequence[str], series: Sequence[Series], w: Words) -> tuple[lis
         y = zero - tick * scale
         parts.append(
             f'<line class="grid" stroke="#c3cad4" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - MARGIN}" y2="{y:.1f}"/>'
-            f'<text text-anchor="end" x="{LEFT - 6}" y="{y + 4:.1f}">{escape(w.number(tick))}</text>'
+            f'<text text-anchor="end" x="{LEFT - 6}" y="{y + 4:.1f}">{escape(w.tick(tick))}</text>'
         )
     room = LETTER * (1 + max((len(_short(name, 12)) for name in names), default=0))
     every = 1 + int(room // step)  # Skip labels that would overlap.
@@ -160,6 +167,8 @@ def _line(names: Sequence[str], series: Sequence[Series], w: Words) -> tuple[lis
             parts.append(
                 f'<text text-anchor="middle" x="{x:.1f}" y="{HEIGHT - 12}">{escape(_short(name, 12))}</text>'
             )
+    if kind == "column":
+        return parts + _columns_of(series[0], step, zero, scale, w), HEIGHT
     for one in series:
         points = [
             None if value is None else (LEFT + (i + 0.5) * step, zero - value * scale)
@@ -167,6 +176,19 @@ def _line(names: Sequence[str], series: Sequence[Series], w: Words) -> tuple[lis
         ]
         parts += _run(one.colour, points)
     return parts, HEIGHT
+
+
+def _columns_of(one: Series, step: float, zero: float, scale: float, w: Words) -> list[str]:
+    parts = []
+    for i, value in enumerate(one.values):
+        if value is not None:
+            x, y = LEFT + (i + 0.15) * step, zero - max(0.0, value) * scale
+            parts.append(_rectangle(one.colour, x, y, 0.7 * step, abs(value) * scale))
+            parts.append(
+                f'<text text-anchor="middle" font-size="10" x="{x + 0.35 * step:.1f}" y="{y - 4:.1f}">'
+                f"{escape(w.number(value))}</text>"
+            )
+    return parts
 
 
 def _run(colour: int, points: Sequence[tuple[float, float] | None]) -> list[str]:

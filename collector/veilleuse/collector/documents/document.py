@@ -83,8 +83,8 @@ _REASON_COLUMNS: Final = ("reason", "released_on", "indicators")
 class Chart:
     """A Chart draws one table: one row a category, without summing."""
 
-    kind: Literal["bar", "stacked", "line"]
-    """Bars side by side, bars on top of each other, or a line over periods."""
+    kind: Literal["bar", "stacked", "line", "column"]
+    """Bars side by side, bars on top of each other, a line over periods, or columns over them."""
     table: str
     """One of the document's tables; at most about 40 rows, to be readable."""
     category: str
@@ -92,6 +92,63 @@ class Chart:
     values: tuple[str, ...]
     """Columns of numbers, all of one unit; at most 8."""
     title: Text
+
+
+MOST_SHORT_COLUMNS: Final = 12
+SHORT_ROWS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFigure:
+    """A KeyFigure is one of the few figures that a reader sees first."""
+
+    label: Text
+    value: Text
+    note: Text = ""
+    """What belongs to it, such as its interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShortTable:
+    """A ShortTable has the rows that a person reads, the most important ones first."""
+
+    title: Text
+    columns: tuple[str, ...]
+    """At most MOST_SHORT_COLUMNS; the first one names a row."""
+    rows: Sequence[Row]
+    rest: Row | None = None
+    """Sum of the rows after the first `most`; None where they have none."""
+    total: Row | None = None
+    bar: str | None = None
+    """Column whose values a bar shows in each row, and a chart in a workbook."""
+    most: int = SHORT_ROWS
+    """Rows on a page. A workbook has all of them."""
+    note: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryPart:
+    """A SummaryPart is one page: short tables, values of one row, and paragraphs."""
+
+    title: Text
+    tables: tuple[ShortTable, ...] = ()
+    facts: Row = field(default_factory=dict)
+    """Column → value, written one below the other."""
+    notes: tuple[Text, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A Summary is what a person reads of a report; formats for machines do not have it."""
+
+    status: Text
+    figures: tuple[KeyFigure, ...]
+    sentences: tuple[Text, ...]
+    """True of the figures, the most important one first."""
+    parts: tuple[SummaryPart, ...]
+    chart: ShortTable | None = None
+    """Table with the values of the chart on the first page."""
+    chart_kind: Literal["bar", "column"] = "column"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +173,8 @@ class Document:
     """Table → title; default: the locale's."""
     language: str = LANGUAGES[0]
     """Language of the text for people: one of LANGUAGES."""
+    summary: Summary | None = None
+    """None: a page shows the first rows of the tables."""
 
     def columns_of(self, table: str) -> tuple[str, ...]:
         """Return the columns that any row of a table has: in the document's order, then in order of
@@ -195,6 +254,8 @@ MEDIA_TYPES: Final[Mapping[str, str]] = {
 }
 BINARY: Final = frozenset({"xlsx", "pdf"})
 """Formats that a terminal cannot show."""
+FOR_PEOPLE: Final = frozenset({"xlsx", "html", "pdf"})
+"""Formats that show the summary of a document."""
 
 
 def renderer(name: str) -> Callable[[Document], bytes]:
@@ -224,6 +285,38 @@ def clean(document: Document) -> Document:
         title=None if document.title is None else _clean_text(document.title),
         titles={plain(table): _clean_text(text) for table, text in document.titles.items()},
         language=document.language,
+        summary=None if document.summary is None else _clean_summary(document.summary),
+    )
+
+
+def _clean_summary(summary: Summary) -> Summary:
+    figures = (KeyFigure(*map(_clean_text, (one.label, one.value, one.note))) for one in summary.figures)
+    return Summary(
+        _clean_text(summary.status),
+        tuple(figures),
+        tuple(map(_clean_text, summary.sentences)),
+        tuple(
+            SummaryPart(
+                _clean_text(part.title),
+                tuple(map(_clean_short, part.tables)),
+                _clean_row(part.facts),
+                tuple(map(_clean_text, part.notes)),
+            )
+            for part in summary.parts
+        ),
+        None if summary.chart is None else _clean_short(summary.chart),
+        summary.chart_kind,
+    )
+
+
+def _clean_short(table: ShortTable) -> ShortTable:
+    return replace(
+        table,
+        title=_clean_text(table.title),
+        rows=list(map(_clean_row, table.rows)),
+        rest=None if table.rest is None else _clean_row(table.rest),
+        total=None if table.total is None else _clean_row(table.total),
+        note=_clean_text(table.note),
     )
 
 
@@ -295,7 +388,7 @@ KEY: Final = "key"
 MACHINE: Final = "machine"
 UNITS: Final[Mapping[str, str]] = {
     "kwh": "kWh",
-    "kgco2e": "kgCO2e",
+    "kgco2e": "kgCO₂e",
     "millijoules": "mJ",
     "milliseconds": "ms",
     "percent": "%",

@@ -1,11 +1,14 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Lays out a Document for people: cuts wide tables into tables that fit a page. No arithmetic, no markup."""
+"""Lays out a Document for people: its summary, and wide tables cut into tables that fit a page.
+
+No arithmetic, no markup.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from veilleuse.collector.documents.document import (
@@ -15,13 +18,16 @@ from veilleuse.collector.documents.document import (
     NUMERIC,
     SHOWN,
     UNDER_WAY_UNTIL,
+    UNITS,
     Chart,
     Column,
     Document,
     Row,
+    ShortTable,
     Value,
     ValueKind,
     column,
+    read_columns,
 )
 from veilleuse.collector.documents.text import DASH, Words
 
@@ -30,6 +36,11 @@ WIDEST: Final = 8
 MOST_KEYS: Final = 6
 """Maximum key columns: more push the figures out of a window of 1,300 px."""
 KEY_FIGURES: Final = "main"
+PAPER_ROWS: Final = 40
+"""Maximum rows of a table on paper, of a document without a summary."""
+PAPER_GRIDS: Final = 2
+LONGEST_NAME: Final = 110
+"""Maximum characters of a cell of a short table: three lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,8 @@ class TableCell:
     """number, date or text."""
     mark: str | None = None
     """Column name of a figure: links a page to the files."""
+    share: float | None = None
+    """Length of a bar before the text, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,9 @@ class TableLayout:
     keys: int
     """Number of leading cells that are row headers."""
     rows: tuple[tuple[TableCell, ...], ...]
+    foot: tuple[tuple[TableCell, ...], ...] = ()
+    """Sums."""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +101,88 @@ def sections(document: Document, w: Words) -> list[Section]:
         if table in document.tabular
         or (rows and not charted.issuperset((table, name) for name in document.columns_of(table)))
     ]
+
+
+def paper_sections(document: Document, w: Words) -> list[Section]:
+    """Return the sections with the first rows and columns: a workbook has all, and paper has few pages."""
+
+    def cut(grid: TableLayout) -> TableLayout:
+        left = len(grid.rows) - PAPER_ROWS
+        note = w.count("page.more_rows", left) if left > 0 else ""
+        rows = tuple(tuple(map(_short_cell, row)) for row in grid.rows[:PAPER_ROWS])
+        return replace(grid, rows=rows, note=note)
+
+    return [
+        replace(
+            one,
+            common=tuple((label, _short_cell(cell)) for label, cell in one.common),
+            grids=tuple(map(cut, one.grids[:PAPER_GRIDS])),
+        )
+        for one in sections(document, w)
+    ]
+
+
+def short_grid(table: ShortTable, w: Words) -> TableLayout:
+    """Return the rows of a short table that fit a page, the sum of the others, and the total."""
+    columns = [read_columns()[name] for name in table.columns]
+    shown = table.rows[: table.most]
+    longest = max((abs(_number(row, table.bar) or 0.0) for row in shown), default=0.0)
+
+    def cells(row: Row, bar: str | None = None) -> tuple[TableCell, ...]:
+        return tuple(_short(one, row, w, bar, longest) for one in columns)
+
+    heads = tuple(
+        TableCell(
+            one.labels[w.language] if _is_fitting(one) else one.label(w.language),
+            kind="number" if one.kind in NUMERIC and place else "text",
+        )
+        for place, one in enumerate(columns)
+    )
+    left = len(table.rows) - table.most
+    more = w.count("page.more_rows", left) if left > 0 and table.rest is None else ""
+    note = " ".join(filter(None, (w.text(table.note)[0], more)))
+    rows = [cells(row, table.bar) for row in shown]
+    rest = [] if table.rest is None else [cells(table.rest)]
+    foot = () if table.total is None else (cells(table.total),)
+    return TableLayout(w.text(table.title)[0], heads, 1, (*rows, *rest), foot, note)
+
+
+def fact_cells(facts: Row, w: Words) -> tuple[tuple[str, TableCell], ...]:
+    """Return label and value of each column of a row."""
+    columns = [read_columns()[name] for name in facts if name != SHOWN]
+    return tuple(
+        (
+            one.labels[w.language] if _is_fitting(one) else one.label(w.language),
+            _short(one, facts, w),
+        )
+        for one in columns
+    )
+
+
+def _is_fitting(one: Column) -> bool:
+    """Tell if each cell has the unit that fits its value."""
+    return one.unit in (UNITS["kgco2e"], UNITS["kwh"])
+
+
+def _short(one: Column, row: Row, w: Words, bar: str | None = None, longest: float = 0.0) -> TableCell:
+    cell, value = _short_cell(_cell(one, row, w)), _number(row, one.name)
+    if value is not None and (_is_fitting(one) or one.unit_from):
+        cell = replace(cell, text=w.amount(one, value, row))
+    if value is not None and one.name == bar and longest:
+        return replace(cell, share=abs(value) / longest)
+    return cell
+
+
+def _short_cell(cell: TableCell) -> TableCell:
+    """Cut a long text."""
+    if len(cell.text) <= LONGEST_NAME:
+        return cell
+    return replace(cell, text=cell.text[: LONGEST_NAME - 1] + "…")
+
+
+def _number(row: Row, name: str | None) -> float | None:
+    value = row.get(name or "")
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def key_figures(document: Document, w: Words) -> TableLayout | None:

@@ -26,6 +26,7 @@ from veilleuse.collector.documents.document import (
     RELEASED_UNTIL,
     SHOWN,
     UNDER_WAY_UNTIL,
+    UNITS,
     Column,
     Row,
     Text,
@@ -145,6 +146,18 @@ class Words:
         )
         return f"{self.number(float(grams / scale))}{NO_BREAK}{unit}CO₂e"
 
+    def kwh(self, kwh: float) -> str:
+        """Write a report's kWh in the unit that fits, with its sign."""
+        return self._sign(kwh) + self.energy(round(abs(kwh) * MILLIJOULES_PER_KWH))
+
+    def kilograms(self, kgco2e: float) -> str:
+        """Write a report's kgCO2e in the unit that fits, with its sign."""
+        return self._sign(kgco2e) + self.grams(abs(Fraction(repr(float(kgco2e)))) * GRAMS_PER_KILOGRAM)
+
+    @staticmethod
+    def _sign(value: float) -> str:
+        return "−" if value < 0 else ""
+
     def watts(self, watts: float) -> str:
         """Write W, or kW from 10,000 W on."""
         if watts >= 10_000:
@@ -194,7 +207,7 @@ class Words:
         shown = row.get(SHOWN)
         if isinstance(shown, Mapping) and column.name in shown:
             text = shown[column.name]
-            return str(text) if isinstance(text, (int, float)) else self.text(text)[0]
+            return self.number(text) if isinstance(text, (int, float)) else self.text(text)[0]
         unit = row.get(column.unit_from) if column.unit_from else None
         if isinstance(value, bool):
             return self("yes") if value else self("no")
@@ -211,6 +224,18 @@ class Words:
         return (
             self.percent(value) if column.kind is ValueKind.RATIO or unit == "ratio" else self.number(value)
         )
+
+    def amount(self, column: Column, value: float, row: Row) -> str:
+        """Write a value with its unit: emissions and energy in the unit that fits."""
+        unit = row.get(column.unit_from) if column.unit_from else column.unit
+        if column.kind is ValueKind.RATIO or unit == "ratio":
+            return self.percent(value)
+        if unit in (UNITS["kgco2e"], "kgCO2e"):
+            return self.kilograms(value)
+        if unit == UNITS["kwh"]:
+            return self.kwh(value)
+        written = self.value(column, value, {})
+        return f"{written}{NO_BREAK}{self.word('unit', str(unit))}" if column.unit_from and unit else written
 
     def head(self, name: str, value: Value | Sequence[str]) -> str:
         """Write a value of the document's head."""
@@ -259,6 +284,19 @@ def energy_unit(energy_millijoules: int) -> tuple[int, str]:
     if energy_millijoules >= MILLIJOULES_PER_KWH // 10:
         return MILLIJOULES_PER_KWH, "kWh"
     return MILLIJOULES_PER_UNIT["Wh"], "Wh"
+
+
+_FITTING: Final[Mapping[str, tuple[tuple[float, str], ...]]] = {
+    UNITS["kgco2e"]: ((1e3, "tCO₂e"), (1.0, "kgCO₂e"), (1e-3, "gCO₂e")),
+    UNITS["kwh"]: ((1e3, "MWh"), (1.0, "kWh"), (1e-3, "Wh")),
+}
+"""Unit of a column → (its size in that unit, larger or smaller unit), the largest first."""
+
+
+def fitting_unit(unit: str | None, largest: float) -> tuple[float, str]:
+    """Choose one unit for the values of a column: return (divisor, unit)."""
+    units = _FITTING.get(unit or "", ((1.0, unit or ""),))
+    return next(((size, name) for size, name in units if largest >= size), units[min(1, len(units) - 1)])
 
 
 @cache

@@ -35,6 +35,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from veilleuse.collector.enrolment.ca_files import CaKeys, Folder, fingerprint, load
 from veilleuse.collector.enrolment.ca_rotation import Step
 from veilleuse.collector.enrolment.external_ca import ExternalCa
+from veilleuse.collector.enrolment.root_key import FOLDER
 from veilleuse.collector.enrolment.x509 import (
     CLOCK_SKEW,
     INTERMEDIATE_LIFE,
@@ -59,7 +60,6 @@ from veilleuse.collector.settings import Pki
 from veilleuse.wire.files import make_own_folder, remove_owned, rename_owned, replace_owned, sync_folder
 from veilleuse.wire.vocabulary import Population
 
-FOLDER: Final = "ca"
 DRAFT: Final = "ca.new"
 SERVER_LIFE: Final = timedelta(days=90)
 DOCUMENT_SIGNING: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")
@@ -133,11 +133,6 @@ def root_key_file(data_dir: Path) -> Path | None:
     """Return the path of the root key, as long as it was not moved off-line."""
     path = data_dir / FOLDER / "root.key"
     return path if path.exists() else None
-
-
-def root_key_files(data_dir: Path) -> list[Path]:
-    """Return the keys of old, present and next roots that were not moved off-line yet."""
-    return sorted((data_dir / FOLDER).glob("*root.key"))
 
 
 def _own_files(now: datetime) -> dict[str, bytes]:

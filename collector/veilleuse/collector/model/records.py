@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date
 from enum import IntEnum, StrEnum
-from typing import Final, NamedTuple, NewType, TypeAlias
+from typing import NamedTuple, NewType, TypeAlias
 
 from veilleuse.wire.vocabulary import (
     Band,
@@ -168,17 +168,6 @@ class StreamPosition:
     chain: bytes
 
 
-BACKUP_NOTE: Final = "last_backup_unix_milliseconds"
-"""Key in the table meta: time when the last backup was complete, sealed or not."""
-RESTORED_BACKUP_NOTE: Final = "restored_backup_unix_milliseconds"
-"""Key in the table meta: time of the backup that was restored last. A copy does not hold its own note."""
-OLD_BACKUP_DAYS: Final = 7
-"""Age of the last backup, in days, until a warning.
-
-Agents send again records of the last 3 days: older ones would be lost.
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class DataKind:
     """Kind of a data directory: real or simulated, never both."""
@@ -187,12 +176,6 @@ class DataKind:
     created_unix_milliseconds: int = 0
     schema_version: int = 0
     extra: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def last_backup_unix_milliseconds(self) -> int | None:
-        """Return the time of the last backup; None without any."""
-        notes = (self.extra.get(note) for note in (BACKUP_NOTE, RESTORED_BACKUP_NOTE))
-        return max((int(note) for note in notes if note is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from veilleuse.collector import settings
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds, months_before
@@ -36,6 +36,18 @@ SLICE_SECONDS: Final = 0.020
 MOST_DAYS: Final = 8
 """Days of one machine per step: a step takes some milliseconds, even after years without retention."""
 _REST_SECONDS: Final = 0.010
+
+
+class _Pace(NamedTuple):
+    """How long the writer is held at once."""
+
+    most_days: int
+    slice_seconds: float
+    rest_seconds: float
+
+
+_BESIDE_OTHERS: Final = _Pace(MOST_DAYS, SLICE_SECONDS, _REST_SECONDS)
+_ALONE: Final = _Pace(62, 0.1, 0.0)
 _SWEEPS: Final = 20
 _SWEEP_SECONDS: Final = 0.5
 
@@ -91,6 +103,7 @@ class _Work:
 
     waiting: deque[HostId]
     today: date
+    pace: _Pace = _BESIDE_OTHERS
     steps: int = 0
     blocked: int = 0
 
@@ -124,13 +137,19 @@ class Retention:
         self._may_go = may_go
         self._clock = clock
 
-    def run(self, today: date, stop: threading.Event | None = None) -> RetentionResult:
-        """Delete the data expired on `today`. Raises the store's errors."""
+    def run(
+        self, today: date, stop: threading.Event | None = None, *, alone: bool = False
+    ) -> RetentionResult:
+        """Delete the data expired on `today`. Raises the store's errors.
+
+        `alone`: nobody else waits for the writer, so slices are long and follow each other at once.
+        """
         stop = stop or threading.Event()
-        work = _Work(deque(self._writer.submit(self._hosts).result()), today)
+        pace = _ALONE if alone else _BESIDE_OTHERS
+        work = _Work(deque(self._writer.submit(self._hosts).result()), today, pace)
         while work.waiting and not stop.is_set():
             self._writer.submit(partial(self._slice, work)).result()
-            stop.wait(_REST_SECONDS)
+            stop.wait(pace.rest_seconds)
         for population in Population:
             while (
                 not stop.is_set()
@@ -154,8 +173,8 @@ class Retention:
         return self._store.expire_population(population, bounds)
 
     def _slice(self, work: _Work) -> None:
-        """Process machines for at most 20 ms, at least one step of one machine."""
-        until = self._clock() + SLICE_SECONDS
+        """Process machines for one slice of time, at least one step of one machine."""
+        until = self._clock() + work.pace.slice_seconds
         self._site_calendars.discard_declarations()
         closed, kept = self._closed_years(), self._may_go(work.today).months
         while work.waiting:
@@ -173,7 +192,7 @@ class Retention:
         """Delete a few rows of one machine; False when none is left to delete."""
         bounds = limits(self._kept, host.population, site.time_zone, work.today, closed)
         bounds = replace(bounds, kept_years=kept)
-        units = self._store.expiring(host, site, bounds.days, MOST_DAYS)
+        units = self._store.expiring(host, site, bounds.days, work.pace.most_days)
         if units is None:
             if host.population is not Population.SERVER:  # its hours are needed until its days are deleted
                 work.blocked += 1

@@ -220,42 +220,77 @@ def released_report(
     *,
     random_roll_out: bool = False,
     undeclared: bool = True,
+    servers: bool = True,
 ) -> EmissionsReport:
     """Build the report of released months: every outlet and account has the same digits.
 
-    `undeclared`: see `emissions_report_of`. Raises UnknownZone, StoreDamaged.
+    `undeclared`: see `emissions_report_of`. `servers`: it names the servers that are in no room, for those
+    who may see single servers. Raises UnknownZone, StoreDamaged.
     """
-    year, data = query.first.year, "simulated" if sources.reader.data_kind().simulated else "real"
-    closed = sources.released.closed(year) if query.civil_year else None
+    query, closed = sources.add_perimeters(query), _closed_revision(sources, query)
+    statement, periods, data = _read_released(sources, query, stretches, closed, random_roll_out)
+    facts = _released_facts(query, stretches)
+    if closed is None:
+        statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
+        head = _head(sources, query, data)
+        if servers:
+            head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
+        return _build_report(statement, periods, {**head, **facts})
+    statement = mark_rows(statement, closed, first_statement(sources.closings, closed, query))
+    if not query.entities and query.basis is Basis.RELEASED:
+        own = closed_figures(sources.closings, query.first.year, (), None, compare=True)
+        assert own is not None, "there are revisions, and none is ever removed"
+        estimates = tuple(replace(row, level=ESTIMATE) for row in own.statement.totals)
+        statement = replace(statement, year=_year_total_rows(estimates, statement.totals, query.k_anonymity))
+    head_of_closed = {**_head_of_closed(sources, query, closed), **facts}
+    if not servers:
+        head_of_closed |= dict.fromkeys(UNDECLARED)
+    return replace(
+        _build_report(statement, periods, head_of_closed),
+        signed_year=read_signed_year(sources.closings, closed.report),
+    )
+
+
+def released_groups(
+    sources: Sources, query: Query, stretches: Sequence[ReleasedStretch], *, random_roll_out: bool
+) -> Document:
+    """Build the rows and totals of released months alone, in another grouping than the report's.
+
+    Raises UnknownZone, StoreDamaged.
+    """
+    query = sources.add_perimeters(query)
+    closed = _closed_revision(sources, query)
+    statement, _, _ = _read_released(sources, query, stretches, closed, random_roll_out)
+    return emissions_report.document(statement, _released_facts(query, stretches))
+
+
+def _released_facts(query: Query, stretches: Sequence[ReleasedStretch]) -> dict[str, Any]:
+    until = {RELEASED_UNTIL: stretches[-1].part.end.isoformat()} if stretches else {}
+    return {BASIS: query.basis.value, **until}
+
+
+def _closed_revision(sources: Sources, query: Query) -> ClosedRevision | None:
+    return sources.released.closed(query.first.year) if query.civil_year else None
+
+
+def _read_released(
+    sources: Sources,
+    query: Query,
+    stretches: Sequence[ReleasedStretch],
+    closed: ClosedRevision | None,
+    random_roll_out: bool,
+) -> tuple[EmissionsStatement, tuple[PeriodFigures, ...], str]:
+    """Return statement and figures of released months, and whether the data are real or simulated."""
+    data = "simulated" if sources.reader.data_kind().simulated else "real"
     if closed is None:
         mappings, contracts = sources.factors.mappings(), _contracts(sources)
         mapping = mappings[-1] if mappings else DEFAULT_MAPPING
     else:
         mapping, contracts, data = closed.terms.mapping, list(closed.terms.contracts), closed.terms.data
         random_roll_out = closed.terms.assumptions.random_roll_out
-    query = sources.add_perimeters(query)
     periods = read_figures(sources.released, stretches, query, random_roll_out=random_roll_out)
     terms = statement_terms(len(periods), _choose_as_closed(sources), data, mapping, contracts)
-    statement = build_statement(periods, terms)
-    facts: dict[str, Any] = {BASIS: query.basis.value}
-    if stretches:
-        facts[RELEASED_UNTIL] = stretches[-1].part.end.isoformat()
-    if closed is None:
-        statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
-        head = _head(sources, query, data)
-        head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
-        return _build_report(statement, periods, {**head, **facts})
-    statement = mark_rows(statement, closed, first_statement(sources.closings, closed, query))
-    if not query.entities and query.basis is Basis.RELEASED:
-        own = closed_figures(sources.closings, year, (), None, compare=True)
-        assert own is not None, "there are revisions, and none is ever removed"
-        estimates = tuple(replace(row, level=ESTIMATE) for row in own.statement.totals)
-        statement = replace(statement, year=_year_total_rows(estimates, statement.totals, query.k_anonymity))
-    head_of_closed = {**_head_of_closed(sources, query, closed), **facts}
-    return replace(
-        _build_report(statement, periods, head_of_closed),
-        signed_year=read_signed_year(sources.closings, closed.report),
-    )
+    return build_statement(periods, terms), periods, data
 
 
 def _choose_as_closed(sources: Sources) -> ChooseFactor:

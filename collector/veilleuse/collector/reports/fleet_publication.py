@@ -83,8 +83,11 @@ class FleetPublisher:
         self._months = PublicationCache(FORM, self._published, publish, k)
         self._indicators = PublicationCache(INDICATORS, self._published, publish, k)
 
-    def run(self) -> list[str]:
-        """Publish all; return the months whose records wait to be derived. Raises CollectorError."""
+    def run(self, *, fleet: bool = True) -> list[str]:
+        """Publish all; return the months whose records wait to be derived. Raises CollectorError.
+
+        `fleet`: also the fleet's energy of each month.
+        """
         first = self._sources.closings.first_year()
         definitive = self._sources.closings.definitive_years()
         enrolled = min((host.enrolled_on for host in self._sources.hosts), default=self._today)
@@ -92,10 +95,10 @@ class FleetPublisher:
         # A week has days of two years: the first machine may have some before it was enrolled.
         for year in range(max(first or 0, enrolled.year), self._today.year + 1):
             if year not in definitive:
-                waiting += self._run_year(year)
+                waiting += self._run_year(year, fleet=fleet)
         return waiting
 
-    def _run_year(self, year: int) -> list[str]:
+    def _run_year(self, year: int, *, fleet: bool) -> list[str]:
         first, end = date(year, 1, 1), date(year + 1, 1, 1)
         months, waiting = [], []
         for part in slices(first, end, by_month=True):
@@ -110,7 +113,7 @@ class FleetPublisher:
         contents = [self._release(part) for part in months]
         last = months[-1].end if months else first
         is_measured = any(contents) or self._sources.closings.has_months(first, last, tuple(Population))
-        if is_measured and self._is_due(months):
+        if fleet and is_measured and self._is_due(months):
             self._publish_fleet(months, contents)
         return waiting
 

@@ -190,7 +190,23 @@ def reduce_whole_year(sources: Sources, query: Query) -> YearStatistics:
 def servers_in_rooms(sources: Sources, query: Query) -> ServersInRooms:
     """Return the servers with their rooms over the whole period."""
     inputs, part = _Inputs(sources, query, Assumptions()), Slice(query.first, query.end)
+    _leave_out_others(inputs)
     return _find_places(inputs, part).servers
+
+
+def _leave_out_others(inputs: _Inputs) -> None:
+    """Leave out what cannot be a server: of a fleet, its days take most of the time."""
+    servers = {host.host_id for host in inputs.hosts if host.population is Population.SERVER}
+    kept, left = [], set[HostId]()
+    for asset in inputs.assets:
+        if asset.population is Population.SERVER or (
+            asset.population is None and not servers.isdisjoint(asset.host_ids)
+        ):
+            kept.append(asset)
+        else:
+            left.update(asset.host_ids)
+    inputs.assets = tuple(kept)
+    inputs.hosts = tuple(host for host in inputs.hosts if host.host_id in servers - left)
 
 
 @dataclass(frozen=True, slots=True)

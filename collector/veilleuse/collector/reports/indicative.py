@@ -225,8 +225,8 @@ def _charts(rows: Sequence[Row]) -> tuple[Chart, ...]:
         names = [row.get(name) for row in rows]
         if 1 < len(rows) <= _FEW_ROWS and None not in names and len(set(map(str, names))) == len(rows):
             title = {
-                "fr": "Émissions indicatives (hors bilan), kgCO2e",
-                "en": "Indicative emissions (hors bilan), kgCO2e",
+                "fr": "Émissions indicatives (hors bilan), kgCO₂e",
+                "en": "Indicative emissions (hors bilan), kgCO₂e",
             }
             return (Chart("bar", "rows", name, ("kgco2e_indicative",), title),)
     return ()

@@ -31,7 +31,7 @@ from veilleuse.collector.model.indicators import (
 from veilleuse.collector.model.inventory import DeviceGroup
 from veilleuse.collector.model.query import Basis, GroupKey, Query, is_within
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.model.sums import Group
+from veilleuse.collector.model.sums import Group, GroupSums
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.release.answer import (
     NO_DATA,
@@ -342,26 +342,26 @@ def _key_of(query: Query, one: IndicatorMachine | DeviceGroup, device_class: str
     return query.group_observed(key)
 
 
-def _figures_of_group(identifier: str, group: Group, targets: Targets) -> list[GroupFigure]:
-    """Return the figures of a group; where its months together do not tell one, of the months that do."""
-    whole, *parts = (
-        list(figures_of((identifier,), IndicatorGroup(group.key, sums=sums), targets))
-        for sums in (group.sums, *group.parts)
-    )
-    if any(one.figure.value is not None for one in whole):
-        return whole
-    telling = [
-        sums
-        for sums, found in zip(group.parts, parts, strict=True)
-        if any(one.figure.value is not None for one in found)
-    ]
+def telling_sums(identifier: str, group: Group, targets: Targets) -> tuple[GroupSums, bool]:
+    """Return the sums of the months that tell an indicator, and whether some months do not.
+
+    Where no month tells it, or all together do, they are the group's.
+    """
+
+    def tells(sums: GroupSums) -> bool:
+        inputs = IndicatorGroup(group.key, sums=sums)
+        return any(one.figure.value is not None for one in figures_of((identifier,), inputs, targets))
+
+    telling = [] if tells(group.sums) else [sums for sums in group.parts if tells(sums)]
     if not telling:
-        return whole
-    told = IndicatorGroup(group.key, sums=reduce(partial(add_sums, same_time=False), telling))
-    return [
-        one._replace(figure=replace(one.figure, incomplete=True))
-        for one in figures_of((identifier,), told, targets)
-    ]
+        return group.sums, False
+    return reduce(partial(add_sums, same_time=False), telling), True
+
+
+def _figures_of_group(identifier: str, group: Group, targets: Targets) -> Iterator[GroupFigure]:
+    sums, is_partial = telling_sums(identifier, group, targets)
+    for one in figures_of((identifier,), IndicatorGroup(group.key, sums=sums), targets):
+        yield one._replace(figure=replace(one.figure, incomplete=True)) if is_partial else one
 
 
 def indicator_rows(sums: IndicatorSums, targets: Targets, data: str) -> list[Row]:

@@ -111,12 +111,7 @@ BILAN_COLUMNS: Final = (
     "item",
     "part_of_bilan",
     "kgco2e_total",
-    "kgco2e_lo95",
-    "kgco2e_hi95",
-    "kgco2e_lo_sample",
-    "kgco2e_hi_sample",
-    "kgco2e_lo_sensitivity",
-    "kgco2e_hi_sensitivity",
+    *(f"kgco2e_{end}{kind}" for kind in ("95", "_sample", "_sensitivity") for end in ("lo", "hi")),
     "share_of_whole",
     "in_whole",
     "provisional",
@@ -247,9 +242,7 @@ def reen_document(
     sources: SobrietySources, first: date, end: date, k_anonymity: int, today: date, targets: Targets
 ) -> Document:
     """Build the sheet of a period of whole months. Raises UsageError, UnknownZone."""
-    for option, day in (("--from", first), ("--to", end)):
-        if day.day != 1:
-            raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
+    _require_months(first, end)
     now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     query = Query(first, end, ("population", "perimeter"), k_anonymity, today, now)
     report = by_perimeter = _emissions_report(sources, query)
@@ -287,6 +280,12 @@ def reen_document(
     )
     document = add_sign_off(document, report.signed_year, report.statement.totals, public=False)
     return add_under_way(document, today, yesterday)
+
+
+def _require_months(first: date, end: date) -> None:
+    for option, day in (("--from", first), ("--to", end)):
+        if day.day != 1:
+            raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
 
 
 def _emissions_report(sources: SobrietySources, query: Query) -> EmissionsReport:

@@ -42,6 +42,7 @@ from veilleuse.collector.reports.indicators import (
     IndicatorSums,
     figures_of,
     sum_for_indicators,
+    telling_sums,
 )
 from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
 from veilleuse.collector.reports.machines import stretch_of
@@ -151,7 +152,9 @@ class YearValues:
             interval = self._ratio_interval(indicator, found, figure.value, covered)
         last = max(key.period_to for key, _ in found)
         is_to_date = not TABLE[indicator].is_of_months or all(
-            (key.period_from, key.period_to) == (self.query.first, last) for key, _ in found
+            (key.period_from, key.period_to) == (self.query.first, last)
+            and not (figure.incomplete and indicator in _OF_SUMS)
+            for key, figure in found
         )
         yield SheetValue(
             made.meta.name,
@@ -178,9 +181,10 @@ class YearValues:
             return
         for group in self.sums.groups:
             if group.key.population in wanted and not group.key.memo:
-                inputs = IndicatorGroup(group.key, sums=group.sums)
+                sums, is_partial = telling_sums(indicator, group, self.targets)
+                inputs = IndicatorGroup(group.key, sums=sums)
                 for figure in load_indicator(indicator).figures(inputs, self.targets):
-                    yield group.key, group.sums, figure
+                    yield group.key, sums, replace(figure, incomplete=is_partial)
 
     def _is_cut(self, wanted: Collection[Population]) -> bool:
         """Return true when first months of the period are gone, or some are of an older rule.

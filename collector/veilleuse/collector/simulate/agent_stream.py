@@ -27,6 +27,7 @@ from veilleuse.wire.limits import (
     GAP_ID_BYTES,
     IDLE_RULE_VERSION,
     IDLE_RUN_EDGES_MINUTES,
+    MEMORY_BUCKET_EDGES_PERCENT,
     NETWORK_RATE_EDGES_BYTES_PER_SECOND,
     bucket_index,
 )
@@ -176,7 +177,7 @@ def add_piece(
                 sums.idle_beyond[place] += max(0, min(length, end - span.idle_since - edge))
 
 
-def write_cell(cell: Any, key: CellKey, sums: CellSums, population: Population, screens: int) -> None:
+def write_cell(cell: Any, key: CellKey, sums: CellSums, device: SimulatedDevice) -> None:
     """Write a cell into its message."""
     band, state, supply = key
     cell.band, cell.state, cell.supply = _BANDS[band], _STATES[state], _SUPPLIES[supply]
@@ -187,9 +188,12 @@ def write_cell(cell: Any, key: CellKey, sums: CellSums, population: Population, 
         )
     if state in _ON:
         _write_load(cell, sums)
-        if population is Population.SERVER:
-            _write_traffic(cell, sums)
-        if screens:
+        if device.place.is_room:
+            _write_traffic(cell, sums, device.model.memory_ratio)
+            for name, share in device.services:
+                spent = round(sums.busy * device.model.cpu_count * share)
+                cell.units.add(name=name, cpu_milliseconds=spent)
+        if device.screens:
             cell.displays.add(size=SCREEN_SIZE, milliseconds=sums.screens)
 
 
@@ -205,13 +209,13 @@ def _write_load(cell: Any, sums: CellSums) -> None:
     cell.idle_beyond_60_minutes_milliseconds = sums.idle_beyond[2]
 
 
-def _write_traffic(cell: Any, sums: CellSums) -> None:
+def _write_traffic(cell: Any, sums: CellSums, memory_ratio: float) -> None:
     """Write a server's traffic in proportion to its load, so that an idle server has almost none."""
     load = sums.busy / sums.milliseconds
     rate = _QUIET_BYTES_PER_SECOND + round(load * load * _BYTES_PER_SECOND_AT_FULL_LOAD)
     rates, memory = [0] * _RATE_BUCKETS, [0] * _MEMORY_BUCKETS
     rates[bucket_index(rate, NETWORK_RATE_EDGES_BYTES_PER_SECOND)] = sums.milliseconds
-    memory[_MEMORY_BUCKETS // 2] = sums.milliseconds
+    memory[bucket_index(memory_ratio * 100, MEMORY_BUCKET_EDGES_PERCENT)] = sums.milliseconds
     cell.any_core_busy_milliseconds = sums.milliseconds if load > BUSY_CORE_RATIO / 2 else 0
     cell.memory_bucket_milliseconds.extend(memory)
     cell.network_rate_milliseconds.extend(rates)
@@ -345,7 +349,7 @@ class Agent:
         measurement.idle_rule_version = IDLE_RULE_VERSION
         measurement.points.extend(self._points)
         for key, sums in cells.items():
-            write_cell(measurement.cells.add(), key, sums, self._population, self._device.screens)
+            write_cell(measurement.cells.add(), key, sums, self._device)
         if sensors_lost and self._points and any(state is not State.OFF for _, state, _ in cells):
             reason: Any = number(GapReason.SENSOR_LOST)
             measurement.gaps.add(reason=reason, milliseconds=length, source=_RAPL_SOURCE)

@@ -14,7 +14,8 @@ from veilleuse.collector.calendars.compose import YEAR_TURNS_IN_MONTH, calendar_
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration, SchoolZone, in_force
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.months.site_days import SiteDays
-from veilleuse.collector.simulate.fleet import EntitySite, SimulationOrder
+from veilleuse.collector.simulate.fleet import SimulationOrder
+from veilleuse.collector.simulate.places import EntitySite
 from veilleuse.wire.bands import Calendar, OpenSpan, day_segments
 from veilleuse.wire.vocabulary import Band, Population
 
@@ -56,6 +57,11 @@ class Timetable:
         self._period = period_milliseconds
         self._slots: dict[date, tuple[Slot, ...]] = {}
         self._sha256: dict[date, bytes] = {}
+
+    @property
+    def has_clock(self) -> bool:
+        """Return whether records have a clock."""
+        return self._period is not None
 
     def day_type(self, day: date) -> DayType:
         """Return the day type that the collector will derive."""

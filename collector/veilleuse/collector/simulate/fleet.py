@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Draws the simulated fleet: three colleges, two directions,
-one server room, and the machines with an agent (pure).
+"""Draws the simulated fleet of a preset: its machines, and those with an agent (pure).
 
 Every draw comes from the seed: the same seed gives the same fleet.
 """
@@ -15,106 +14,15 @@ from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.wire.vocabulary import DeviceClass, GapReason, Population
-
-VENDOR: Final = "Simulated"
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """Common properties of the machines of a model."""
-
-    name: str
-    device_class: DeviceClass
-    cpu_count: int
-    memory_gibibytes: int
-    package_idle_watts: float = 0.0
-    """RAPL package without load; 0: its counters cannot be read."""
-    package_full_watts: float = 0.0
-    dram_watts: float = 0.0
-    cpu_model: str | None = "Simulated CPU"
-    hard_disks: int = 0
-    solid_state_disks: int = 1
-    own_meter: bool = False
-    """Its BMC reports the power at the wall."""
-    shared_meter: bool = False
-    """It is on a PDU that another machine's agent polls."""
-    calibrated: bool = False
-    """A few of its units were measured with a meter."""
-
-    @property
-    def has_counters(self) -> bool:
-        """True when an agent reads RAPL on it."""
-        return self.package_full_watts > 0
-
-
-DESK: Final = Model("Pupitre 7", DeviceClass.SFF, 8, 16, 3.0, 48.0, 1.2, calibrated=True)
-OLD_DESK: Final = Model("Pupitre 4", DeviceClass.SFF, 4, 8)
-BOARD: Final = Model("Tableau 24", DeviceClass.ALL_IN_ONE, 8, 16, 3.5, 40.0, 1.0)
-OFFICE: Final = Model("Bureau 8", DeviceClass.SFF, 8, 16, 2.8, 52.0, 1.2)
-OLD_OFFICE: Final = Model("Bureau 5", DeviceClass.SFF, 4, 8, 4.0, 45.0, 1.5)
-NOTEBOOK: Final = Model("Carnet 14", DeviceClass.LAPTOP, 12, 16, 1.2, 24.0, 0.6)
-OLD_NOTEBOOK: Final = Model("Carnet 12", DeviceClass.LAPTOP, 8, 8, 1.8, 20.0, 0.8)
-RACK_BMC: Final = Model(
-    "Baie R1", DeviceClass.SERVER, 64, 256, 45.0, 250.0, 14.0, own_meter=True, solid_state_disks=4
-)
-RACK_PDU: Final = Model(
-    "Baie R2", DeviceClass.SERVER, 32, 128, 35.0, 180.0, 9.0, shared_meter=True, hard_disks=4
-)
-RACK_BARE: Final = Model("Baie R3", DeviceClass.SERVER, 32, 128, 38.0, 190.0, 10.0, hard_disks=2)
-VIRTUAL: Final = Model("VM", DeviceClass.VIRTUAL_MACHINE, 4, 8, cpu_model=None, solid_state_disks=0)
-
-COLLEGE_MODELS: Final = (DESK, OLD_DESK, DESK, BOARD, DESK, OLD_DESK, DESK)
-DIRECTION_MODELS: Final = (NOTEBOOK, OFFICE, NOTEBOOK, OLD_NOTEBOOK, OFFICE, NOTEBOOK, OLD_OFFICE)
-ROOM_MODELS: Final = (RACK_PDU, RACK_BMC, RACK_PDU, RACK_BARE)
-"""Models of each place, in turn."""
-
+from veilleuse.collector.simulate.places import EntitySite, Model, Preset, Stock
+from veilleuse.collector.simulate.small import SMALL
+from veilleuse.wire.vocabulary import DeviceClass, GapReason
 
 LEAST_HOSTS: Final = 10
 MOST_HOSTS: Final = 20_000
 LEAST_DAYS: Final = 7
 MOST_DAYS: Final = 1_100
-SERVER_SHARE: Final = 0.05
-CLASSROOM_SHARE: Final = 0.17
-ROOM_MACHINES: Final = 10
-"""Fewest classroom PCs of a college: docs/privacy.md §1."""
-VIRTUAL_FROM: Final = 4
-"""Number of servers from which one of them is a virtual machine."""
-ALWAYS_ON: Final = 0.1
-"""Share of the machines that are not carried home: docs/methodology.md §14."""
 SERIAL: Final = "SIMULATED{:06}"
-
-
-@dataclass(frozen=True, slots=True)
-class EntitySite:
-    """An entity with its site."""
-
-    entity: str
-    site: str
-    population: Population
-    power_context: PowerContext
-    school: bool = False
-
-
-COLLEGES: Final = tuple(
-    EntitySite(
-        f"Métropole > Collèges > Collège {name}",
-        f"college-{site}",
-        Population.CLASSROOM,
-        PowerContext.EPLE,
-        school=True,
-    )
-    for name, site in (("des Terreaux", "terreaux"), ("de la Saône", "saone"), ("du Parc", "parc"))
-)
-DIRECTIONS: Final = (
-    EntitySite("Métropole > Direction de l'eau", "hotel", Population.WORKSTATION, PowerContext.OWN_SITE),
-    EntitySite("Métropole > Direction des mobilités", "tour", Population.WORKSTATION, PowerContext.OWN_SITE),
-)
-ROOM: Final = EntitySite(
-    "Métropole > DSI > Salle serveurs", "salle-serveurs", Population.SERVER, PowerContext.OWN_SITE
-)
-PLACES: Final = (*COLLEGES, *DIRECTIONS, ROOM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +53,31 @@ class SimulatedDevice:
     agent_from: date | None = None
     """First day of its agent; None: only the inventory knows it."""
     trouble: Trouble | None = None
+    agent_until: date | None = None
+    """Day from which its agent is silent; None: it is not."""
+    shut_down_from: date | None = None
+    """Day from which it is off at night."""
+    is_outdated: bool = False
+    """Its agent is of an older version."""
+    is_failing: bool = False
+    """A source of its agent fails."""
+    is_model_doubtful: bool = False
+    """The inventory has another model."""
+    services: tuple[tuple[str, float], ...] = ()
+    """Services that its agent tells apart, with their shares of the processor time."""
 
     @property
     def serial(self) -> str:
         """Serial number for agent and inventory."""
         return SERIAL.format(self.number)
+
+    def is_heard(self, day: date) -> bool:
+        """Return whether its agent sends on a day; one without an agent never does."""
+        return (
+            self.agent_from is not None
+            and self.agent_from <= day
+            and (self.agent_until is None or day < self.agent_until)
+        )
 
     def in_service(self, day: date) -> bool:
         """Return whether the device is in service on a day."""
@@ -165,6 +93,7 @@ class SimulationOrder:
     first: date
     days: int
     seed: int
+    preset: Preset = SMALL
 
     def __post_init__(self) -> None:
         if not LEAST_HOSTS <= self.hosts <= MOST_HOSTS:
@@ -179,48 +108,42 @@ class SimulationOrder:
         """Exclusive."""
         return self.first + timedelta(days=self.days)
 
+    @property
+    def stocks(self) -> tuple[Stock, ...]:
+        """Return the machines of each place."""
+        return self.preset.stocks(self.hosts, self.first, self.end)
+
+    @property
+    def places(self) -> tuple[EntitySite, ...]:
+        """Return all places."""
+        return tuple(stock.place for stock in self.stocks)
+
 
 def devices(order: SimulationOrder) -> tuple[SimulatedDevice, ...]:
     """Return the whole fleet, place by place."""
     draw = random.Random(f"{order.seed}/fleet")
     found: list[SimulatedDevice] = []
-    for place, agents, machines in _sizes(order.hosts):
-        found += _draw_place(order, draw, place, agents, machines, len(found))
+    for stock in order.stocks:
+        found += _draw_stock(order, draw, stock, len(found))
     with_agent = [one for one in found if one.agent_from is not None]
     troubles = dict(zip((one.number for one in with_agent), _troubles(order, draw, with_agent), strict=True))
-    return tuple(replace(one, trouble=troubles.get(one.number)) for one in found)
+    odd = {one.number: one for one in _with_oddities(order, with_agent)}
+    return tuple(replace(odd.get(one.number, one), trouble=troubles.get(one.number)) for one in found)
 
 
-def _sizes(hosts: int) -> Iterator[tuple[EntitySite, int, int]]:
-    """Yield (place, machines with an agent, machines)."""
-    servers = max(2, round(SERVER_SHARE * hosts))
-    classrooms = max(len(COLLEGES), round(CLASSROOM_SHARE * hosts))
-    for place, agents in zip(COLLEGES, _split_evenly(classrooms, len(COLLEGES)), strict=True):
-        yield place, agents, max(ROOM_MACHINES, 2 * agents)
-    for place, agents in zip(
-        DIRECTIONS, _split_evenly(hosts - servers - classrooms, len(DIRECTIONS)), strict=True
-    ):
-        yield place, agents, -(-agents * 5 // 3)
-    yield ROOM, servers, servers + max(1, servers // 4)
-
-
-def _split_evenly(number: int, parts: int) -> list[int]:
-    return [(number + place) // parts for place in range(parts)]
-
-
-def _draw_place(
-    order: SimulationOrder, draw: random.Random, place: EntitySite, agents: int, machines: int, before: int
+def _draw_stock(
+    order: SimulationOrder, draw: random.Random, stock: Stock, before: int
 ) -> list[SimulatedDevice]:
-    ranks = list(range(machines))
-    if place is not ROOM:
+    place, ranks = stock.place, list(range(stock.machines))
+    if not place.is_room:
         draw.shuffle(ranks)
     found = []
     for index, rank in enumerate(ranks):
-        model = _model(place, rank, agents)
-        with_agent = rank < agents
-        begun = _in_service_on(order, draw, new=place is not ROOM and draw.random() < 0.08)
+        model = stock.model(rank)
+        with_agent = rank < stock.agents
+        begun = _in_service_on(order, draw, new=not place.is_room and draw.random() < 0.08)
         gone = None
-        if not with_agent and place is not ROOM and draw.random() < 0.1:
+        if not with_agent and not place.is_room and draw.random() < 0.1:
             gone = order.first + timedelta(days=draw.randrange(order.days // 3, order.days))
         found.append(
             SimulatedDevice(
@@ -228,40 +151,22 @@ def _draw_place(
                 place=place,
                 model=model,
                 screens=_screens(draw, place, model),
-                always_on=place is ROOM
-                or (model.device_class is not DeviceClass.LAPTOP and draw.random() < ALWAYS_ON),
+                always_on=place.is_room
+                or (model.device_class is not DeviceClass.LAPTOP and draw.random() < place.always_on),
                 in_service_on=begun,
                 out_of_service_on=gone if gone is not None and gone > begun else None,
                 refurbished=place.school and draw.random() < 0.2,
-                agent_from=_agent_from(order, place, rank, agents, begun) if with_agent else None,
+                agent_from=max(begun, stock.begins_on(rank)) if with_agent else None,
+                shut_down_from=stock.shut_down_from,
             )
         )
     return found
-
-
-def _model(place: EntitySite, rank: int, agents: int) -> Model:
-    """Return the model by the rank in the roll-out.
-
-    Machines with and without an agent are then alike, and no model is without an agent.
-    """
-    if place is ROOM and agents >= VIRTUAL_FROM and rank == agents - 1:
-        return VIRTUAL
-    models = ROOM_MODELS if place is ROOM else COLLEGE_MODELS if place.school else DIRECTION_MODELS
-    return models[rank % min(len(models), agents)]
 
 
 def _in_service_on(order: SimulationOrder, draw: random.Random, *, new: bool) -> date:
     if new:
         return order.first + timedelta(days=draw.randrange(order.days // 4, order.days // 2))
     return order.first - timedelta(days=draw.randrange(100, 3_000))
-
-
-def _agent_from(order: SimulationOrder, place: EntitySite, rank: int, agents: int, begun: date) -> date:
-    """Return the agent's first day: half at the start, half from the middle, a random roll-out;
-    servers at the start.
-    """
-    late = place is not ROOM and rank >= (agents + 1) // 2
-    return max(begun, order.first + timedelta(days=order.days // 2 if late else 0))
 
 
 def _screens(draw: random.Random, place: EntitySite, model: Model) -> int:
@@ -293,3 +198,26 @@ def _troubles(
         else:
             begun = first + timedelta(days=at)
             yield Trouble(_KINDS[kind], begun, begun + timedelta(days=length))
+
+
+SERVICES_EVERY: Final = 3
+"""One server in three tells its services apart."""
+
+
+def _with_oddities(order: SimulationOrder, agents: Sequence[SimulatedDevice]) -> Iterator[SimulatedDevice]:
+    """Yield the machines with an agent, with what is not as it should be."""
+    draw, odd = random.Random(f"{order.seed}/oddities"), order.preset.oddities
+    pcs = [one.number for one in agents if not one.place.is_room]
+    doubtful = frozenset(draw.sample(pcs, min(odd.doubtful_models, len(pcs))))
+    for device in agents:
+        is_silent, back = draw.random() < odd.silent, draw.randrange(10, 60)
+        yield replace(
+            device,
+            agent_until=order.end - timedelta(days=back) if is_silent else None,
+            is_outdated=draw.random() < odd.outdated,
+            is_failing=draw.random() < odd.failing and device.model.has_counters,
+            is_model_doubtful=device.number in doubtful,
+            services=order.preset.services
+            if device.place.is_room and device.number % SERVICES_EVERY == 0
+            else (),
+        )

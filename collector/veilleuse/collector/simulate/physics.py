@@ -20,7 +20,8 @@ from veilleuse.collector.fleet.samples import DAY_TYPES
 from veilleuse.collector.model.calibration import WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.simulate.fleet import VENDOR, Model, SimulatedDevice, SimulationOrder
+from veilleuse.collector.simulate.fleet import SimulatedDevice, SimulationOrder
+from veilleuse.collector.simulate.places import VENDOR, Model
 from veilleuse.collector.simulate.routines import IDLE_LOAD, Span
 from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 

@@ -15,9 +15,10 @@ from datetime import date
 from typing import Final, NamedTuple, Protocol
 
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.simulate.fleet import ROOM, VIRTUAL, SimulatedDevice
+from veilleuse.collector.simulate.fleet import SimulatedDevice
+from veilleuse.collector.simulate.places import VIRTUAL, Model
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
-from veilleuse.wire.vocabulary import DeviceClass, State, Supply
+from veilleuse.wire.vocabulary import DeviceClass, Population, State, Supply
 
 _SECOND: Final = 1_000
 _WEDNESDAY: Final = 3
@@ -52,23 +53,30 @@ class Routine(Protocol):
 def routine_of(device: SimulatedDevice, seed: int) -> Routine:
     """Return the habits of a machine, with daily variation; the same for the same seed."""
     draw = random.Random(f"{seed}/{device.number}/days")
-    if device.place is ROOM:
-        return _Server(draw, is_virtual=device.model is VIRTUAL)
-    return _Pupils(device, draw) if device.place.school else _Office(device, draw)
+    if device.place.is_room:
+        return _Server(draw, device.model)
+    return _Pupils(device, draw) if device.place.population is Population.CLASSROOM else _Office(device, draw)
 
 
 class _Rest:
     """State of a machine while nobody uses it."""
 
     def __init__(self, device: SimulatedDevice, supply: Supply) -> None:
-        self.always_on = device.always_on
+        self._always_on = device.always_on
+        self._shut_down_from = device.shut_down_from or date.max
         self.supply = supply
         self.state = State.ON_IDLE if device.always_on else State.OFF
         self.since = 0
 
-    def begin(self, at: int, *, left_on: bool, otherwise: State) -> None:
+    def shut_down(self, day: date) -> None:
+        """Switch it off, where an action does so from this day on."""
+        if day == self._shut_down_from:
+            self.state = State.OFF
+
+    def begin(self, day: date, at: int, *, left_on: bool, otherwise: State) -> None:
         """Begin the unused state at `at`."""
-        self.state = State.ON_IDLE if self.always_on or left_on else otherwise
+        stays_on = (self._always_on or left_on) and day < self._shut_down_from
+        self.state = State.ON_IDLE if stays_on else otherwise
         self.since = at
 
     def span(self, start: int, end: int) -> Span:
@@ -82,13 +90,14 @@ class _Pupils:
     def __init__(self, device: SimulatedDevice, draw: random.Random) -> None:
         self._draw = draw
         self._screens = device.screens
-        self._forgotten = draw.uniform(0.02, 0.25)
+        self._forgotten = draw.uniform(*(device.place.left_on or (0.02, 0.25)))
         self._active = draw.uniform(0.3, 0.6)
         self._load = draw.uniform(0.06, 0.25)
         self._rest = _Rest(device, Supply.AC)
 
     def spans(self, day: date, kind: DayType, start: int, end: int) -> list[Span]:
         draw, rest = self._draw, self._rest
+        rest.shut_down(day)
         used = draw.random() < {DayType.OPEN: 0.93, DayType.SCHOOL_HOLIDAY: 0.05, DayType.CLOSED: 0.0}[kind]
         begun = start + round(draw.uniform(7.9, 8.7) * 3600) * _SECOND
         last = 12.4 if day.isoweekday() == _WEDNESDAY else 17.1
@@ -108,7 +117,7 @@ class _Pupils:
             ]
         else:
             spans.append(busy)
-        rest.begin(ended, left_on=left_on, otherwise=State.OFF)
+        rest.begin(day, ended, left_on=left_on, otherwise=State.OFF)
         return [*spans, rest.span(ended, end)]
 
 
@@ -121,7 +130,7 @@ class _Office:
         self._mobile = device.model.device_class is DeviceClass.LAPTOP
         self._arrival = min(9.0, draw.gauss(8.5, 0.4))
         self._departure = max(16.5, draw.gauss(17.5, 0.5))
-        self._left_on = 0.02 if self._mobile else draw.uniform(0.03, 0.3)
+        self._left_on = 0.02 if self._mobile else draw.uniform(*(device.place.left_on or (0.03, 0.3)))
         self._home = (
             frozenset(draw.sample(range(1, 6), 2)) if self._mobile and draw.random() < 0.6 else frozenset()
         )
@@ -133,7 +142,9 @@ class _Office:
 
     def spans(self, day: date, kind: DayType, start: int, end: int) -> list[Span]:
         draw, rest = self._draw, self._rest
-        there = kind is not DayType.CLOSED and draw.random() < (0.5 if day.month == 8 else 0.88)
+        rest.shut_down(day)
+        usual = 0.1 if kind is DayType.SCHOOL_HOLIDAY else 0.5 if day.month == 8 else 0.88
+        there = kind is not DayType.CLOSED and draw.random() < usual
         begun = start + round((self._arrival + draw.uniform(-0.6, 0.6)) * 3600) * _SECOND
         ended = start + round((self._departure + draw.uniform(-1, 1)) * 3600) * _SECOND
         meeting, left_on = draw.random() < self._meetings, draw.random() < self._left_on
@@ -158,16 +169,17 @@ class _Office:
             Span(noon, after, lunch, Supply.AC, idle_since=noon),
             busy._replace(start=after),
         ]
-        rest.begin(ended, left_on=left_on, otherwise=self._night)
+        rest.begin(day, ended, left_on=left_on, otherwise=self._night)
         return [*spans, rest.span(ended, end)]
 
 
 class _Server:
     """Always on, with another load each hour; some are almost unused."""
 
-    def __init__(self, draw: random.Random, *, is_virtual: bool) -> None:
+    def __init__(self, draw: random.Random, model: Model) -> None:
         self._draw = draw
-        self._base = 0.01 if draw.random() < 0.25 and not is_virtual else draw.uniform(0.05, 0.35)
+        is_unused = draw.random() < 0.25 and model != VIRTUAL
+        self._base = 0.01 if is_unused else draw.uniform(0.05, model.most_load)
 
     def spans(self, day: date, kind: DayType, start: int, end: int) -> list[Span]:
         busy = 0.5 if kind is DayType.CLOSED else 1.0

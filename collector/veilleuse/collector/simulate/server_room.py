@@ -13,22 +13,18 @@ from typing import Final
 from veilleuse.collector.derive.priors import MILLION, SHARE_U_PPM
 from veilleuse.collector.model.meters import EVERY_OTHER
 from veilleuse.collector.simulate.calendars import Timetable, days
-from veilleuse.collector.simulate.fleet import ROOM, SimulatedDevice, SimulationOrder
+from veilleuse.collector.simulate.fleet import SimulatedDevice, SimulationOrder
 from veilleuse.collector.simulate.physics import Physics
+from veilleuse.collector.simulate.places import EntitySite
 from veilleuse.collector.simulate.routines import Span, routine_of
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import PointKind
 
-UPS: Final = "UPS-1"
-PDU: Final = "PDU-A"
-METERS: Final[Mapping[str, PointKind]] = {UPS: PointKind.UPS, PDU: PointKind.PDU}
-NAME: Final = "Salle serveurs"
-ELSEWHERE: Final = "Hors onduleur"
-"""Room of the other servers of the site: without a meter."""
 NETWORK_WATTS: Final = 180.0
 """Switches and storage without an agent: the only load on the UPS besides its PDU."""
 UPS_EFFICIENCY: Final = "0.94"
+_HOURS_OF_A_DAY: Final = 24
 PUE: Final = 1.45
 """Declared PUE, which is also the true one."""
 
@@ -37,13 +33,22 @@ class ServerRoom:
     """Machines on the room's PDU, with their true hourly power."""
 
     def __init__(
-        self, order: SimulationOrder, fleet: Sequence[SimulatedDevice], timetable: Timetable, physics: Physics
+        self,
+        order: SimulationOrder,
+        place: EntitySite,
+        fleet: Sequence[SimulatedDevice],
+        timetable: Timetable,
+        physics: Physics,
     ) -> None:
         self._order = order
+        self.place = place
+        number = [one for one in order.places if one.is_room].index(place)
+        self._ups, self._pdu_name = f"UPS-{number + 1}", f"PDU-{chr(ord('A') + number)}"
+        self.meters: Mapping[str, PointKind] = {self._ups: PointKind.UPS, self._pdu_name: PointKind.PDU}
         self.on_pdu = [
             one
             for one in fleet
-            if one.place is ROOM and one.model.shared_meter and one.agent_from is not None
+            if one.place == place and one.model.shared_meter and one.agent_from is not None
         ]
         self.poller = self.on_pdu[0] if self.on_pdu else None
         """Machine whose agent reads the room's meters."""
@@ -57,17 +62,17 @@ class ServerRoom:
     def _add(self, device: SimulatedDevice, timetable: Timetable, physics: Physics) -> None:
         routine, machine = routine_of(device, self._order.seed), physics.machine(device)
         watts: list[float] = []
-        for day in days(self._order.first, self._order.end):
+        for day in days(self._order.first, self._order.end + timedelta(days=1)):  # and the day under way
             slots = timetable.slots(day)
             for span in routine.spans(day, timetable.day_type(day), slots[0].start, slots[-1].end):
                 active, idle = machine.powers(span)
                 watts.append(mean_watts(span, active.wall, idle.wall))
         hours = self._pdu or [0.0] * len(watts)
         self._pdu = [one + more for one, more in zip(hours, watts, strict=True)]
-        self._shares[device.number] = sum(watts)
+        self._shares[device.number] = sum(watts[:-_HOURS_OF_A_DAY])
 
     def shared_watts(self, start: int) -> Sequence[float]:
-        """Return the readings of METERS over the clock period that begins at `start`."""
+        """Return the readings of `meters` over the clock period that begins at `start`."""
         hour = (start - self._begun) // MILLISECONDS_PER_HOUR
         pdu = self._pdu[hour]
         return self._gains[0] * (pdu + NETWORK_WATTS), self._gains[1] * pdu
@@ -83,14 +88,15 @@ class ServerRoom:
     def declaration(self, agent_ids: Mapping[int, str]) -> str:
         """Return the file for `veilleuse meters import`; its shares have the uncertainty SHARE_U_PPM."""
         draw = random.Random(f"{self._order.seed}/shares")
+        site, room = self.place.site, self.place.room
         u = SHARE_U_PPM / MILLION
         weights = [round(self._shares[one.number] * exp(u * draw.gauss(0, 1))) for one in self.on_pdu]
         last = self._order.end - timedelta(days=1)
         lines = [
-            _meter(UPS, "ups_output"),
+            _meter(self._ups, site, room, "ups_output"),
             f'efficiency = "{UPS_EFFICIENCY}"',
-            _meter(PDU, "outlet"),
-            f'parent = "{UPS}"',
+            _meter(self._pdu_name, site, room, "outlet"),
+            f'parent = "{self._ups}"',
         ]
         for device, share in zip(self.on_pdu, apportion(MILLION, weights), strict=True):
             lines += [
@@ -101,14 +107,14 @@ class ServerRoom:
             ]
         lines += [
             "[[pue]]",
-            f'room = "{NAME}"',
+            f'room = "{room}"',
             f'pue = "{PUE}"',
             'point = "ups_output"',
             f"from = {_day(self._order.first)}",
             f"to = {_day(last)}",
             "[[server]]",
-            f'room = "{ELSEWHERE}"',
-            f'site = "{ROOM.site}"',
+            f'room = "{room} hors onduleur"',  # of the other servers of the site: without a meter
+            f'site = "{site}"',
             f'host = "{EVERY_OTHER}"',
             f"from = {_day(self._order.first)}",
         ]
@@ -120,8 +126,8 @@ def mean_watts(span: Span, active: float, idle: float) -> float:
     return span.active * active + (1 - span.active) * idle
 
 
-def _meter(name: str, boundary: str) -> str:
-    return f'[[meter]]\nmeter = "{name}"\nsite = "{ROOM.site}"\nroom = "{NAME}"\nboundary = "{boundary}"'
+def _meter(name: str, site: str, room: str, boundary: str) -> str:
+    return f'[[meter]]\nmeter = "{name}"\nsite = "{site}"\nroom = "{room}"\nboundary = "{boundary}"'
 
 
 def _day(day: date) -> str:

@@ -124,13 +124,14 @@ class SecurityMiddleware:
             return self._page(request, 400)
         route = self._route(request.scope["path"])  # the router's path, whatever the Host header is
         guard = NO_ROUTE_GUARD if route == c.OTHER else _GUARDS.get(route, UNLISTED_GUARD)
-        if guard is Guard.OPEN:
+        is_open = guard is Guard.OPEN
+        if is_open and route not in _PAGES_BY_PATH:
             return None
         try:
-            caller = await self._access_control.caller(request)
+            caller = await self._access_control.caller(request)  # an open page has the menu of who signed in
         except CollectorError as error:
             log.error("accounts unreadable", extra={"reason": str(error)})
-            return self._page(request, 503)
+            return None if is_open else self._page(request, 503)
         request.scope.setdefault("state", {})[STATE] = caller
         if caller.may(guard):
             return None
@@ -155,6 +156,8 @@ class SecurityMiddleware:
         return path if path in self._routes else c.OTHER
 
 
+SCRAPE_HEADER: Final = "x-prometheus-scrape-timeout-seconds"
+"""Sent by Prometheus and the agents that scrape like it, and by no browser."""
 STATIC: Final = {"veilleuse.css": "text/css", "favicon.svg": "image/svg+xml"}
 
 
@@ -271,6 +274,8 @@ def _metrics(context: HandlerContext) -> Handler:
     async def metrics(request: Request) -> Response:
         """Answer the catalogue's metrics, then those of this process."""
         accept, began = request.headers.get("accept", ""), time.perf_counter()
+        if SCRAPE_HEADER in request.headers:
+            context.pages.scrape.unix_seconds = context.pages.clock()
         loop = asyncio.get_running_loop()
         text, content_type = await loop.run_in_executor(
             context.pages.reading, context.metrics.write, accept, began

@@ -12,14 +12,15 @@ import logging
 import re
 import time
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from veilleuse.collector.documents.document import Document
 from veilleuse.collector.errors import AdminError, QueryTooSlow, UnknownZone, UsageError
 from veilleuse.collector.model.accounts import Account, Role
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.query import ApiQuery
@@ -33,13 +34,15 @@ MAXIMUM_WAITING: Final = 16
 """Most waiting queries of one account."""
 RETRY_SECONDS: Final = 5
 MINUTE_SECONDS: Final = 60.0
-KEPT_ANSWERS: Final = 8
+KEPT_ANSWERS: Final = 32
 KEPT_ROWS: Final = 100_000
 """Most rows of all cached answers together, about 4 kB each."""
 KEEP_SECONDS: Final = 60.0
-"""Seconds that an answer is cached, so that its pages are cut from one answer."""
+"""Seconds that an answer with live data is cached, so that its pages are cut from one answer."""
 LOCAL: Final = Account(0, "local", Role.READER, (), b"", 0, 0)
 """Who reads pages without an account, here or with the token of /metrics: released figures only."""
+KEEP_RELEASED_SECONDS: Final = 600.0
+"""The same of a released answer, unless its inputs change: a note may tell of what is not among them."""
 NoteAccess = Callable[[int, str, str, int, int], None]
 """Writes (account_id, route, query, status, rows) to the access journal. Raises AdminError."""
 log = logging.getLogger(__name__)
@@ -126,6 +129,16 @@ class Rate:
         times.append(now)
 
 
+class _Kept(NamedTuple):
+    """A cached answer."""
+
+    until: float
+    """Monotonic seconds."""
+    inputs: object
+    """What a released answer depends on; None for one with live data."""
+    document: Document
+
+
 class Desk:
     """Answers one query after the other for each account, and notes each access."""
 
@@ -137,7 +150,7 @@ class Desk:
         self._rate = Rate(settings.http.api_requests_per_minute)
         self._answer_threads: Executor = ThreadPoolExecutor(MAXIMUM_CONCURRENT, "figures")
         self._journal_thread: Executor = ThreadPoolExecutor(1, "journal")
-        self._cache: OrderedDict[tuple[Any, ...], tuple[float, Document]] = OrderedDict()
+        self._cache: OrderedDict[tuple[Any, ...], _Kept] = OrderedDict()
 
     def count(self, account: Account) -> None:
         """Count a request of this minute. Raises Problem after too many."""
@@ -145,26 +158,40 @@ class Desk:
             self._rate.count(account)
 
     async def document(self, query: ApiQuery, account: Account) -> Document:
-        """Return the cached answer, or build it in this account's turn."""
-        key = (account.account_id, *query.without_page)
+        """Return the cached answer, or build it in this account's turn.
+
+        A released answer stays good longer, for all readers of the same entities, until its inputs change.
+        """
         async with self._turns.turn(account):
+            inputs = await self.run(lambda: self._figures.inputs(query, account))
+            reader = account.account_id if inputs is None else (account.role, account.entities)
+            key = (reader, *query.without_page)
             cached = self._cache.get(key)
-            if cached is not None and time.monotonic() - cached[0] < KEEP_SECONDS:
-                return cached[1]
+            if cached is not None and time.monotonic() < cached.until and cached.inputs == inputs:
+                self._cache.move_to_end(key)
+                return cached.document
             document = await self.run(lambda: self._figures.document(query, account))
-            self._keep(key, document)
+            self._keep(key, document, inputs)
             return document
 
-    def _keep(self, key: tuple[Any, ...], document: Document) -> None:
-        """Cache the newest answer always, and earlier ones while fresh and within the limits."""
+    async def groups(
+        self, asked: Mapping[str, Query], basis: object, account: Account
+    ) -> Mapping[str, Document]:
+        """Build the answers behind a summary in this account's turn. Raises Problem."""
+        async with self._turns.turn(account):
+            return await self.run(lambda: self._figures.groups(asked, basis, account))
+
+    def _keep(self, key: tuple[Any, ...], document: Document, inputs: object = None) -> None:
+        """Cache the newest answer always, and earlier ones while good and within the limits."""
         now = time.monotonic()
-        for old in [one for one, (then, _) in self._cache.items() if now - then >= KEEP_SECONDS]:
+        for old in [key for key, one in self._cache.items() if now >= one.until]:
             del self._cache[old]
-        self._cache[key] = (now, document)
+        seconds = KEEP_SECONDS if inputs is None else KEEP_RELEASED_SECONDS
+        self._cache[key] = _Kept(now + seconds, inputs, document)
         self._cache.move_to_end(key)
         while len(self._cache) > 1 and (
             len(self._cache) > KEPT_ANSWERS
-            or sum(_rows(cached) for _, cached in self._cache.values()) > KEPT_ROWS
+            or sum(_rows(one.document) for one in self._cache.values()) > KEPT_ROWS
         ):
             self._cache.popitem(last=False)
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Test which certificates and CAs agents accept: docs/wire.md §6, docs/guarantees.md S24,
-docs/decisions/0014."""
+docs/decisions/0017."""
 
 from __future__ import annotations
 

@@ -33,13 +33,13 @@ def test_no_more_digits_than_the_interval_has():
     )
     texts = format_row(row)
     assert texts["kwh_total"] == {
-        "fr": "1\u202f124\u202f000 kWh (1\u202f089\u202f000 à 1\u202f161\u202f000)",
-        "en": "1,124,000 kWh (1,089,000 to 1,161,000)",
+        "fr": "1\u202f124\u202f000\u00a0kWh (1\u202f089\u202f000 à 1\u202f161\u202f000)",
+        "en": "1,124,000\u00a0kWh (1,089,000 to 1,161,000)",
     }
     assert texts["kwh_hi95"]["en"] == "1,161,000"
     assert texts["kwh_measured"]["en"] == "123,000"
     assert texts["kwh_imputed"]["en"] == "0"
-    assert texts["kgco2e_total"]["fr"] == "12,3 kgCO2e (11,3 à 13,3)"
+    assert texts["kgco2e_total"]["fr"] == "12,3\u00a0kgCO₂e (11,3 à 13,3)"
     assert "kwh_modelled" not in texts
     assert format_row(replace(row, level="row"))["kgco2e_total"]["en"] == "12.3"
 

@@ -189,6 +189,12 @@ def test_csv_to_a_file(settings: CollectorSettings, expected_millijoules: int, t
         (["report", "emissions", *PERIOD, "--format", "ods"], 2, "unknown format 'ods'"),
         (["report", "emissions", *PERIOD, "--group-by", "colour"], 2, "cannot group by 'colour'"),
         (["report", "indicators", *PERIOD, "-o", "/nowhere/at/all.csv"], 1, "cannot write"),
+        (["report", "indicators", *PERIOD, "--servers", "--actions"], 2, "are two reports"),
+        (
+            ["report", "indicators", "--from", "2026-02-02", "--to", "2026-02-20", "--actions"],
+            2,
+            "no whole month has ended",
+        ),
         (["report", "emissions", *PERIOD, "--config", "/nowhere.toml"], 2, "no configuration file"),
         (["convert", "ten"], 2, "not a number"),
         (["convert", "1", "--zone", "Frnce"], 1, "the nearest are FR"),

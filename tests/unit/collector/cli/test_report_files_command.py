@@ -42,7 +42,7 @@ def test_each_format_is_written_to_a_file(form: str, directory: Path):
 
 def test_the_language_is_asked_for(directory: Path):
     """--language chooses the language of HTML and XLSX."""
-    for language, sheet in (("fr", "Lisez-moi"), ("en", "Read me")):
+    for language, sheet in (("fr", "Synthèse"), ("en", "Summary")):
         for form in ("html", "xlsx"):
             file = directory / f"{language}.{form}"
             arguments = ["report", "emissions", *PERIOD, "--format", form, "--language", language]

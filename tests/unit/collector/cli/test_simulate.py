@@ -32,19 +32,13 @@ from veilleuse.collector.reports.emissions import EmissionsReport, emissions_rep
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.simulate.agent_stream import Agent
 from veilleuse.collector.simulate.calendars import Timetable, days, period_of
-from veilleuse.collector.simulate.fill import Truth, simulate
-from veilleuse.collector.simulate.fleet import (
-    COLLEGES,
-    PLACES,
-    ROOM,
-    VIRTUAL,
-    SimulatedDevice,
-    SimulationOrder,
-    Trouble,
-    devices,
-)
+from veilleuse.collector.simulate.fill import simulate
+from veilleuse.collector.simulate.fleet import SimulatedDevice, SimulationOrder, Trouble, devices
 from veilleuse.collector.simulate.physics import Physics
+from veilleuse.collector.simulate.places import VIRTUAL
 from veilleuse.collector.simulate.routines import routine_of
+from veilleuse.collector.simulate.small import COLLEGES, ROOM
+from veilleuse.collector.simulate.truth import Truth
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.wire.chain import chain_start
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
@@ -294,19 +288,19 @@ def test_the_shape_of_the_fleet():
     fleet = devices(BIG)
     agents = [one for one in fleet if one.agent_from is not None]
     assert len(agents) == BIG.hosts
-    assert Counter(place.population for place in PLACES) == {
+    assert Counter(place.population for place in BIG.places) == {
         Population.CLASSROOM: 3,
         Population.WORKSTATION: 2,
         Population.SERVER: 1,
     }
     for place in COLLEGES:
-        assert sum(one.place is place for one in fleet) >= 10
+        assert sum(one.place == place for one in fleet) >= 10
     middle = BIG.first + timedelta(days=BIG.days // 2)
     late = sum(one.agent_from is not None and one.agent_from >= middle for one in fleet)
     assert 0.4 < late / len(agents) < 0.6
-    fixed = [one for one in fleet if one.place is not ROOM and one.model.device_class.value != "laptop"]
+    fixed = [one for one in fleet if one.place != ROOM and one.model.device_class.value != "laptop"]
     assert 0.04 < sum(one.always_on for one in fixed) / len(fixed) < 0.2
-    assert sum(one.model is VIRTUAL for one in agents) == 1
+    assert sum(one.model == VIRTUAL for one in agents) == 1
 
 
 def test_no_model_is_without_an_agent():

@@ -227,7 +227,7 @@ def test_the_sheet_shows_it_in_every_format(
         "20 février 2026",
         "IPCC AR5",
         "2,5\u00a0%",
-        "4\u202f000\u00a0kgCO2e",
+        "4\u202f000\u00a0kgCO₂e",
     ):
         assert words in page
 

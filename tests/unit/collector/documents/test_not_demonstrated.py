@@ -212,9 +212,9 @@ def test_a_table_of_both_has_each_where_it_is_true():
     laptops, desktops = sheet_rows(book["Lignes"])
     (total,) = sheet_rows(book["Totaux"])
     assert (laptops["interval"], desktops["interval"], total["interval"]) == (
-        "sample only",
-        "95 %",
-        "sample only",
+        "d’échantillonnage seulement",
+        words("fr").word("interval", "95 %"),
+        "d’échantillonnage seulement",
     )
     for row, wanted, other in ((laptops, SAMPLE, FULL), (desktops, FULL, SAMPLE), (total, SAMPLE, FULL)):
         assert set(wanted) <= row.keys()
@@ -241,7 +241,7 @@ def test_a_total_is_rounded_by_the_interval_that_it_shows():
         }
     )
     assert format_row(row)["kwh_total"]["en"] == (
-        "104,100 kWh (sample interval only: 98,200 to 110,400; sensitivity, if machines not measured draw 1/1.5 to 1.5 times what "
+        "104,100\u00a0kWh (sample interval only: 98,200 to 110,400; sensitivity, if machines not measured draw 1/1.5 to 1.5 times what "
         "measured ones say: 81,200 to 134,600)"
     )
     assert format_row(row)["kwh_hi_sensitivity"]["en"] == "134,600"

@@ -76,11 +76,11 @@ def test_every_column_says_what_it_is():
         unit = next((unit for end, unit in units.items() if one.name.endswith(end)), None)
         assert unit is None or one.unit == unit, one.name
         if one.name.endswith("_gco2e_per_kwh"):
-            assert one.unit == "gCO2e/kWh"
+            assert one.unit == "gCO₂e/kWh"
         elif one.name.startswith("kwh") or one.name.endswith("_kwh"):
-            assert one.unit == "kgCO2e/kWh" if one.name.startswith("factor_kg") else one.unit == "kWh"
+            assert one.unit == "kgCO₂e/kWh" if one.name.startswith("factor_kg") else one.unit == "kWh"
         if one.name.startswith("kgco2e") or one.name.endswith("kgco2e"):
-            assert one.unit == "kgCO2e"
+            assert one.unit == "kgCO₂e"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

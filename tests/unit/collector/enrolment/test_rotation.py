@@ -18,9 +18,10 @@ from tests.support.peers import peer
 from tests.support.processes import ran
 from veilleuse.collector.enrolment import ca_files as folders
 from veilleuse.collector.enrolment import ca_rotation
-from veilleuse.collector.enrolment.ca import Authority, create, root_key_files
+from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.enrolment.ca_files import PREVIOUS_KEPT, Phase, fingerprint, is_issued_by
 from veilleuse.collector.enrolment.external_ca import read_external_ca
+from veilleuse.collector.enrolment.root_key import root_key_files
 from veilleuse.collector.enrolment.x509 import pem
 from veilleuse.collector.errors import AdminError, DataDirectoryError, NotAuthorised, UsageError
 from veilleuse.collector.model.records import AgentId

@@ -105,8 +105,8 @@ def test_each_worked_example_is_computed():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_each_indicator_with_gauges_is_in_the_glossary(language: str):
-    """The pages link each of these indicators to its entry of the glossary; of PCs they show the note."""
+def test_each_indicator_is_in_the_glossary(language: str):
+    """The pages link each indicator to its entry of the glossary; of PCs with gauges they show the note."""
     gauged = {identifier: line for identifier, line in TABLE.items() if line.gauges}
     noted = [
         f"{name}_note"
@@ -115,7 +115,7 @@ def test_each_indicator_with_gauges_is_in_the_glossary(language: str):
     ]
     texts = texts_of(f"pages.{language}.toml")
     for section, keys in (
-        ("glossary", [key for name in gauged for key in (name, f"{name}_text")]),
+        ("glossary", [f"{name}_text" for name in TABLE]),
         ("sobriety", noted),
     ):
         missing = set(keys) - texts[section].keys()

@@ -355,7 +355,9 @@ def slow(reading: Reading) -> Iterator[threading.Event]:
         assert going.wait(PATIENCE_SECONDS)
         return made(asked, account)
 
-    reading.desk.desk._figures = type("Slow", (), {"document": staticmethod(document)})()
+    reading.desk.desk._figures = type(
+        "Slow", (), {"document": staticmethod(document), "inputs": staticmethod(lambda *_: None)}
+    )()
     yield going
     going.set()
 

@@ -146,11 +146,11 @@ def test_what_is_kept_is_bounded(reading, monkeypatch):
     def of(number: int) -> Document:
         return Document({}, (), {"rows": [row] * number}, ("rows",))
 
-    monkeypatch.setattr(desk, "KEPT_ROWS", 10)
+    monkeypatch.setattr(desk, "KEPT_ROWS", 40)
     for name in range(desk.KEPT_ANSWERS + 2):
         reading.desk.desk._keep((name,), of(1))
     assert len(reading.desk.desk._cache) == desk.KEPT_ANSWERS
-    reading.desk.desk._keep(("many",), of(9))
+    reading.desk.desk._keep(("many",), of(39))
     assert len(reading.desk.desk._cache) == 2
     reading.desk.desk._keep(("more",), of(50))
     assert list(reading.desk.desk._cache) == [("more",)]
@@ -260,10 +260,21 @@ def test_the_assumptions_are_those_of_the_basis(reading, admin):
         (admin, "unreleased"),
     ):
         url = f"/api/v1/emissions?from=2026-10-01&to=2026-11-01&basis={basis}"
-        told = reading.get(url, token).json()["assumptions"]
+        told = reading.get(url, token, accept_language="en").json()["assumptions"]
         assert told[0].startswith(f"{basis.capitalize()}: ")
         of_machines = [text for text in told if "short silences of a machine" in text or "subtracted" in text]
         assert len(of_machines) == (2 if basis == "unreleased" else 0)
+
+
+def test_the_assumptions_are_in_the_language_asked_for(reading):
+    """The notes of an answer are French, as its errors, or English; an answer says that it depends on it."""
+    url, token = "/api/v1/indicators?from=2026-10-01&to=2026-11-01", reading.account("translating")
+    french, english = (reading.get(url, token, accept_language=one) for one in ("fr", "en"))
+    assert {one.headers["vary"] for one in (french, english)} == {"Accept, Accept-Language, Authorization"}
+    assert french.json()["assumptions"][0].startswith("Les rapports portent sur le temps observé")
+    assert english.json()["assumptions"][0].startswith("Ratios are of observed time only")
+    assert len(french.json()["assumptions"]) == len(english.json()["assumptions"])
+    assert reading.get(url, token).json()["assumptions"] == french.json()["assumptions"]
 
 
 def test_the_head_of_an_administrators_answer_is_the_reports(reading, admin):

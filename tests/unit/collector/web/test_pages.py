@@ -93,7 +93,10 @@ def test_it_is_whole_and_its_links_lead_somewhere(
     assert len(set(identifiers)) == len(identifiers)
     links = {html.unescape(one) for one in re.findall(r'(?:href|action)="(/[^"]*)"', text)}
     for link in sorted(links - {"/deconnexion"}):
-        assert reading.get(link, tokens["admin"]).status_code == 200, link
+        answer = reading.get(link, tokens["admin"])
+        assert answer.status_code == 200, link
+        fragment = link.partition("#")[2]
+        assert not fragment or f' id="{fragment}"' in answer.text, link
     named = {link.partition("#")[2] for link in re.findall(r'href="(#[^"]+)"', text)}
     assert named <= set(identifiers)
 

@@ -27,7 +27,7 @@ from veilleuse.collector.app.gateway.messages import (
     reasons_from,
 )
 from veilleuse.collector.app.grpc_server import ServerCertificate, unavailable
-from veilleuse.collector.enrolment.ca import FOLDER
+from veilleuse.collector.enrolment.root_key import FOLDER
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.ipc import GATEWAY_FILE, PrivateServer

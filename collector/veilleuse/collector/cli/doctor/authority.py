@@ -11,8 +11,9 @@ from typing import Final
 from cryptography import x509
 
 from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.enrolment.ca import FOLDER, SERVER_RENEWAL, root_key_files
+from veilleuse.collector.enrolment.ca import SERVER_RENEWAL
 from veilleuse.collector.enrolment.ca_files import MOST_BYTES, Phase
+from veilleuse.collector.enrolment.root_key import FOLDER, root_key_files
 from veilleuse.collector.ipc import CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader

@@ -13,10 +13,16 @@ from typing import Final
 
 from veilleuse.collector.app.data_directory import is_initialised, what_is_missing
 from veilleuse.collector.backup.destination import is_in_progress
-from veilleuse.collector.backup.restore import RESTORE_NOTE, RESTORES_COUNT
+from veilleuse.collector.backup.notes import (
+    LATE,
+    RESTORE_NOTE,
+    RESTORED_BACKUP_NOTE,
+    RESTORES_COUNT,
+    last_backup,
+)
 from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.enrolment.ca import FOLDER
-from veilleuse.collector.model.records import OLD_BACKUP_DAYS, RESTORED_BACKUP_NOTE, DaySize
+from veilleuse.collector.enrolment.root_key import FOLDER
+from veilleuse.collector.model.records import DaySize
 from veilleuse.collector.months.retention import limits
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.ports.months import Limits, OldestKept
@@ -264,16 +270,15 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
     with open_reader(settings.data_dir) as store:
         kind = store.data.data_kind()
     remedy = "'veilleuse backup DEST', or each night: 'systemctl enable --now veilleuse-backup.timer'"
-    made = kind.last_backup_unix_milliseconds
+    made = last_backup(kind)
     if kind.simulated and made is None:
         yield Finding("backup", "good", "simulated data: no backup was made")
     elif made is None:
         yield Finding("backup", "warning", "no backup was ever made", remedy)
     else:
-        when = datetime.fromtimestamp(made / MILLISECONDS_PER_SECOND, UTC)
-        days = (datetime.now(UTC) - when).total_seconds() / 86_400
-        old = days > OLD_BACKUP_DAYS
-        text = f"the last backup was made on {when:%Y-%m-%d}, {_ago(days)}"
+        age = datetime.now(UTC) - made
+        old = age > LATE
+        text = f"the last backup was made on {made:%Y-%m-%d}, {_ago(age / timedelta(days=1))}"
         yield Finding("backup", "warning" if old else "good", text, remedy if old else "")
     if not settings.backup.key_file and not (kind.simulated and made is None):
         yield Finding(

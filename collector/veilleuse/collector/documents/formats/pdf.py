@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Writes PDF: the page of documents/formats/html.py on A4, tagged for screen readers (PDF/UA-1), by
-WeasyPrint.
+"""Writes PDF: the summary of a report on a few pages of A4, tagged for screen readers (PDF/UA-1), by
+WeasyPrint. A workbook has every row.
 
 WeasyPrint is the extra `pdf`, imported when a PDF is asked for. Nothing is fetched, from the network or from
 a file: the page has no address, and the fetcher refuses all.
@@ -15,16 +15,9 @@ from typing import Any, Final, NoReturn
 
 from veilleuse.collector.documents.document import Document
 from veilleuse.collector.documents.formats.html import ON_PAPER_TOO, page
-from veilleuse.collector.documents.layout import sections
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import UsageError
 
-MOST_CELLS: Final = 30_000
-"""Maximum cells of a PDF: WeasyPrint lays it out in memory, 0.5 to 0.9 ms of CPU and 23 KiB a cell.
-
-So many take half a minute and 700 MiB; 2,000 rows of all 76 columns would be 250,000, and 6 GiB. Figures of
-`make bench-formats`, WeasyPrint 70.
-"""
 INSTALL: Final = "a PDF needs WeasyPrint: install veilleuse[pdf]"
 LIBRARY: Final = (
     "a PDF needs the library Pango, which is not here: install Debian's libpango-1.0-0, libpangoft2-1.0-0 and "
@@ -39,15 +32,9 @@ _PAGE_NUMBERS: Final = (
 def render(document: Document) -> bytes:
     """Return the file.
 
-    Raises UsageError when WeasyPrint or its library is not installed, or the document is too large for a PDF.
+    Raises UsageError when WeasyPrint or its library is not installed.
     """
     weasyprint = _weasyprint()
-    cells = _cells(document)
-    if cells > MOST_CELLS:
-        raise UsageError(
-            f"{cells:,} cells are too many for a PDF (at most {MOST_CELLS:,}): group by less, "
-            "or write html, xlsx or csv"
-        )
     text = page(document, (*ON_PAPER_TOO, "paper.css"), paper=True)
     before, between, after = words(document.language)("page.page_of").split("%s")
     numbers = _PAGE_NUMBERS.format(before, between, after)
@@ -57,14 +44,6 @@ def render(document: Document) -> bytes:
         pdf_identifier=hashlib.sha256(text.encode()).digest()[:16],
     )
     return found
-
-
-def _cells(document: Document) -> int:
-    return sum(
-        len(grid.heads) * len(grid.rows)
-        for section in sections(document, words(document.language))
-        for grid in section.grids
-    )
 
 
 def _refuse(url: str, *_: object, **__: object) -> NoReturn:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
@@ -25,7 +25,7 @@ from veilleuse.collector.factors.book import FactorBook
 from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.factors import Factor
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.query import Basis, Query
+from veilleuse.collector.model.query import Basis, Query, is_within
 from veilleuse.collector.ports.directory import OpenReadStore, ReadStore
 from veilleuse.collector.ports.store import BoundedReader, PeriodReader
 from veilleuse.collector.release.figures import find_stretches
@@ -39,13 +39,15 @@ from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.indicators import indicator_rows, sum_for_indicators
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.readers import sources_of, targets_of
+from veilleuse.collector.reports.summaries.answers import answer_all
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind
+from veilleuse.collector.web.metrics.fleet_emissions import inputs_of_released
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
-READERS_HEAD: Final = ("kind", "ledger", BASIS, RELEASED_UNTIL)
+READERS_HEAD: Final = ("kind", "ledger", "state", BASIS, RELEASED_UNTIL)
 """Fields of a report's head that a reader may see, beside those that the query gives."""
 
 
@@ -67,7 +69,9 @@ def fleet_document(
         if only_released:
             stretches = find_stretches(timed.released, query, cut=True)
             report = prepare_for_publication(
-                released_report(timed, query, stretches, random_roll_out=reporting.random_roll_out)
+                released_report(
+                    timed, query, stretches, random_roll_out=reporting.random_roll_out, servers=False
+                )
             )
         else:
             report = emissions_report_of(timed, query, random_roll_out=reporting.random_roll_out)
@@ -110,6 +114,22 @@ class _TimedPeriods:
             yield row
 
 
+def _narrowed(account: Account, query: Query) -> Account:
+    """Return the account as a reader of the entities that a query names, if it names any. Raises Problem."""
+    return _narrow(account, query.entities) if query.entities else account
+
+
+def _narrow(account: Account, entities: tuple[str, ...]) -> Account:
+    """Return the account as a reader of some of its entities. Raises Problem for another entity.
+
+    Whoever asks for them, the answer is the one of an account of these entities: released months.
+    """
+    for one in entities:
+        if not is_within(one, account.entities):
+            raise Problem(403, "not_allowed", f"this account does not see the entity '{one}'")
+    return replace(account, role=Role.READER, entities=entities)
+
+
 Head: TypeAlias = "dict[str, Value | list[str] | None]"
 
 
@@ -135,6 +155,27 @@ class Figures:
         self._book = book
         self._clock = clock
 
+    def inputs(self, query: ApiQuery, account: Account) -> tuple[object, ...] | None:
+        """Return all that a reader's released answer depends on; None where live data are in the answer.
+
+        Raises Problem, UnknownZone and the store's errors.
+        """
+        asked = query.asked
+        if asked is not None and asked.entities:
+            account = _narrow(account, asked.entities)
+        if asked is None or query.kind is ResourceKind.INDICATORS or account.role is Role.ADMIN:
+            return None
+        today = datetime.fromtimestamp(self._clock(), UTC).date()
+        years = range(asked.first.year, asked.end.year + 1)
+        with self._open_store() as store:
+            sources = sources_of(store, self._settings.reporting, self._reader)
+            return (
+                today,
+                store.inventory.inventory_imported_on(),
+                sources.metering.declarations(),
+                *inputs_of_released(sources, years),
+            )
+
     def document(self, query: ApiQuery, account: Account) -> Document:
         """Build the whole answer, before it is cut into pages.
 
@@ -142,14 +183,35 @@ class Figures:
         """
         if query.asked is None:
             return self._factors(query)
-        asked = replace(
-            query.asked,
+        account = _narrowed(account, query.asked)
+        return self._answer_period(query.kind, self._asked_by(account, query.asked), account)
+
+    def groups(self, asked: Mapping[str, Query], basis: object, account: Account) -> Mapping[str, Document]:
+        """Build the answers behind the summary of a report of released months, inside the account's entities;
+        of another basis there are none.
+
+        Raises QueryTooSlow, UnknownZone and the store's errors.
+        """
+        if basis == Basis.UNRELEASED.value:
+            return {}
+        with self._reader.within(self._settings.http.api_answer_seconds), self._open_store() as store:
+            timed = _timed_sources(store, self._settings.reporting, self._reader)
+            return answer_all(
+                timed,
+                {name: self._asked_by(_narrowed(account, query), query) for name, query in asked.items()},
+                basis,
+                random_roll_out=self._settings.reporting.random_roll_out,
+                cut=account.role is not Role.ADMIN,
+            )
+
+    def _asked_by(self, account: Account, query: Query) -> Query:
+        return replace(
+            query,
             k_anonymity=self._settings.reporting.k_anonymity,
             today=datetime.fromtimestamp(self._clock(), UTC).date(),
             now_unix_milliseconds=round(self._clock() * MILLISECONDS_PER_SECOND),
             entities=account.entities,
         )
-        return self._answer_period(query.kind, asked, account)
 
     def _answer_period(self, kind: ResourceKind, query: Query, account: Account) -> Document:
         with self._reader.within(self._settings.http.api_answer_seconds):

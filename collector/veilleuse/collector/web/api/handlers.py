@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from veilleuse.collector.web.api.description import description
 from veilleuse.collector.web.api.query import ApiQuery, Page, page_of, parse_query
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES, Resource, ResourceKind
 from veilleuse.collector.web.desk import Desk
-from veilleuse.collector.web.problems import Problem
+from veilleuse.collector.web.problems import Problem, words_of
 
 PRIVATE: Final = "private, no-store"
 REVALIDATE: Final = "private, no-cache"
@@ -62,7 +63,8 @@ class ApiContext:
         try:
             document = await self.desk.document(query, account)
             page = page_of(with_withheld(document) if query.form == "csv" else document, query)
-            body = await self.desk.run(lambda: renderer(query.form)(page.document))
+            shown = replace(page.document, language=words_of(request).language)
+            body = await self.desk.run(lambda: renderer(query.form)(shown))
         except Problem as problem:  # a missing answer reveals something too
             await self.desk.note(account, resource.path, query.query_string(), problem.status, 0)
             raise
@@ -74,7 +76,7 @@ class ApiContext:
         headers = {
             "link": page.links(query, request.url.path),
             "x-total-count": str(page.total),
-            "vary": "Accept, Authorization",
+            "vary": "Accept, Accept-Language, Authorization",
         }
         if query.kind is ResourceKind.FACTORS:  # published tables, no personal data
             return _with_tag(request, body, MEDIA_TYPES[query.form], headers)

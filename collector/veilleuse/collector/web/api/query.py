@@ -63,6 +63,7 @@ class ApiQuery:
                 "to": self.asked.end.isoformat(),
                 "group_by": ",".join(self.asked.dimensions),
                 **({"level": self.asked.level} if self.asked.level else {}),
+                **({"entity": ",".join(self.asked.entities)} if self.asked.entities else {}),
                 **({"basis": self.asked.basis.value} if self.asked.basis is not Basis.RELEASED else {}),
             }
         words |= {"page": self.page if page is None else page, "limit": self.limit, "format": self.form}

@@ -111,15 +111,15 @@ class FleetEmissionsReader:
         Raises UnknownZone, StoreDamaged, StoreTooNew.
         """
         years = (today.year, today.year - 1)
-        inputs = (years, *_inputs(sources, years))
+        inputs = (years, *inputs_of_released(sources, years))
         if inputs != self._inputs:
             self._found = _compute(sources, years, today)
             self._inputs = inputs
         return self._found
 
 
-def _inputs(sources: Sources, years: Iterable[int]) -> Iterator[object]:
-    """Yield all that the figures depend on and that can change while the program runs."""
+def inputs_of_released(sources: Sources, years: Iterable[int]) -> Iterator[object]:
+    """Yield all that released figures of years depend on and that can change while the program runs."""
     yield sources.reader.factor_versions()
     yield sources.perimeters
     for year in years:

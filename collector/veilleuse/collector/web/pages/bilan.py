@@ -16,12 +16,13 @@ from typing import Final
 from starlette.responses import Response
 
 from veilleuse.collector.documents.charts import Series, columns
-from veilleuse.collector.documents.document import RELEASED_UNTIL, Document, Row
+from veilleuse.collector.documents.document import FOR_PEOPLE, RELEASED_UNTIL, Document, Row
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.emissions_document import BASIS
+from veilleuse.collector.reports.summaries import emissions as emissions_summary
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.months import period_text
@@ -40,6 +41,7 @@ from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
 
 PATH: Final = "/bilan"
+ENTITY: Final = "/entite"
 BY: Final = ("entity", "perimeter", "class", "month", "site")
 """Groupings, the first one by default."""
 _DIMENSIONS: Final = {"class": "device_class"}
@@ -91,15 +93,24 @@ async def bilan(look: Look) -> Mapping[str, object] | Response:
     year = look.whole_number("year", years[0], 2000, look.today.year)
     by = look.choice("by", BY)
     branch, form = look.parameter("entity"), look.parameter("format")
-    document = await look.document(ResourceKind.EMISSIONS, year_query(year, _DIMENSIONS.get(by, by)))
+    query = year_query(year, _DIMENSIONS.get(by, by))
+    document = await look.document(ResourceKind.EMISSIONS, query)
     if form:
         if form not in FORMATS:
             raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {', '.join(FORMATS)}")
-        shown = replace(document, language=look.w.language)
+        shown = replace(await with_summary(look, document, query, form), language=look.w.language)
         return await look.file(shown, form, f"veilleuse-{year}-{by}")
     before, why_not = await year_before(look, document, year)
     page = _page(look, document, year, by, branch, before, why_not)
     return {"page": page, "years": years, "bys": BY}
+
+
+async def with_summary(look: Look, document: Document, query: Query, form: str) -> Document:
+    """Return the document with its summary, for a format that shows one."""
+    if form not in FOR_PEOPLE:
+        return document
+    answers = await look.groups(emissions_summary.questions(query, document.head), document.head.get(BASIS))
+    return emissions_summary.add_summary(document, answers)
 
 
 def year_query(year: int, dimension: str) -> Query:
@@ -270,7 +281,8 @@ def _name(look: Look, one: _Group, here: Mapping[str, object]) -> PageCell:
     if by == "entity":
         text = one.name.rpartition(ENTITY_SEPARATOR)[2]
         above = {**here, "entity": one.name}
-        return PageCell(text, link=look.link(PATH, **above) if one.has_more else "")
+        leaf = look.link(ENTITY, name=one.name, year=here["year"])
+        return PageCell(text, link=look.link(PATH, **above) if one.has_more else leaf)
     if by == "month":
         return PageCell(w.month(date.fromisoformat(one.name)))
     words = {"class": "device_class"}.get(str(by), str(by))

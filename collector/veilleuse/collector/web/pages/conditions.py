@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Final
 
+from veilleuse.collector.backup.notes import LATE, last_backup
 from veilleuse.collector.calendars.periods import Slice, add_months
-from veilleuse.collector.documents.text import Words, instant
-from veilleuse.collector.model.records import OLD_BACKUP_DAYS
+from veilleuse.collector.documents.text import Words
 from veilleuse.collector.release.tables import released_on
 from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.web.metrics.snapshot import Snapshot
@@ -43,7 +43,7 @@ def _months(snapshot: Snapshot, months: Sequence[Slice], w: Words) -> Iterator[s
         key = "months_failing" if failing else "month_late"
         yield w(f"conditions.{key}", month=w.month(due), day=w.long_day(released_on(due)))
     elif failing:
-        yield w("conditions.first_month_failing")
+        yield w("conditions.some_month_failing" if months else "conditions.first_month_failing")
     for year in sorted(health.get("years_not_kept", {})):
         yield w("conditions.year", year=year)
 
@@ -62,9 +62,9 @@ def _store(snapshot: Snapshot, w: Words) -> Iterator[str]:
         yield w("conditions.disk")
     if any(health.get("store_errors", {}).values()):
         yield w("conditions.store")
-    if (last := kind.last_backup_unix_milliseconds) is not None:
-        made = instant(last).date()
-        if (snapshot.today - made).days > OLD_BACKUP_DAYS:
+    if (last := last_backup(kind)) is not None:
+        made = last.date()
+        if snapshot.today - made > LATE:
             yield w("conditions.old_backup", day=w.long_day(made))
     elif not kind.simulated and snapshot.fleet.places:
         yield w("conditions.no_backup")

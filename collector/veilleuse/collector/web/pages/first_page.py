@@ -38,8 +38,9 @@ from veilleuse.collector.web.pages.charts import (
 )
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.indicators import indicator_part
+from veilleuse.collector.web.pages.method import factor_lines
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 
@@ -101,7 +102,7 @@ def first_page(snapshot: Snapshot, w: Words) -> FirstPage:
             if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED)
         ),
         tuple(_tiles(snapshot, w)),
-        tuple(_factors(snapshot, w)),
+        tuple(factor_lines(snapshot, w)),
         energy_chart(snapshot, w),
         states_chart(snapshot, w),
         _closed(snapshot, w),
@@ -206,22 +207,6 @@ def _coverage(figures: Sequence[DailyIndicators], w: Words) -> Iterable[Tile]:
         notes.append(w("figures.coverage_note", machines=machines, states=states, energy=energy))
     if known:
         yield Tile(w("figures.coverage"), w.percent(known[0].coverage_states or 0.0), tuple(notes))
-
-
-def _factors(snapshot: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
-    for zone, chosen in snapshot.factors_now():
-        factor = chosen.factor
-        grams = w.number(float(factor.total_kgco2e_per_kwh * GRAMS_PER_KILOGRAM))
-        text = w(
-            "factor.text",
-            grams=grams,
-            zone=zone,
-            factor_id=factor.factor_id,
-            source=factor.source,
-        )
-        notes = [w("factor.provisional", year=chosen.year)] if chosen.provisional else []
-        notes += [] if factor.sourced else [w("factor.not_sourced")]
-        yield text, " ".join(notes)
 
 
 def _closed(snapshot: Snapshot, w: Words) -> PageTable | None:

@@ -39,6 +39,13 @@ LANGUAGE: Final = "lang"
 """Parameter of every page."""
 
 
+@dataclass(slots=True)
+class LastScrape:
+    """When a Prometheus last read /metrics of this process, Unix seconds; None: not since its start."""
+
+    unix_seconds: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class PageContext:
     """What the pages of one application share."""
@@ -52,6 +59,7 @@ class PageContext:
     open_store: OpenReadStore | None = None
     clock: Callable[[], float] = time.time
     """Unix seconds."""
+    scrape: LastScrape = field(default_factory=LastScrape)
     results: dict[str, tuple[object, Any]] = field(default_factory=dict)
     """Name → (inputs, result) of what is too much work for each look."""
 
@@ -157,6 +165,11 @@ class Look:
         await desk.note(self.account, path, asked.query_string(), 200, sum(map(len, found.tables.values())))
         return found
 
+    async def note(self, query: str, rows: int) -> None:
+        """Note in the access journal that the reader gets figures that the API has not. Raises Problem."""
+        desk, _ = self._sources()
+        await desk.note(self.account, self.request.url.path, query, 200, rows)
+
     async def kept(self, name: str, inputs: object, make: Callable[[], Awaitable[T]]) -> T:
         """Return a result of all readers, made anew only where its inputs changed."""
         known = self.context.results.get(name)
@@ -165,6 +178,11 @@ class Look:
         made = await make()
         self.context.results[name] = (inputs, made)
         return made
+
+    async def groups(self, asked: Mapping[str, Query], basis: object) -> Mapping[str, Document]:
+        """Return the answers behind the summary of a report. Raises Problem."""
+        desk, _ = self._sources()
+        return await desk.groups(asked, basis, self.account)
 
     async def file(self, document: Document, form: str, name: str) -> Response:
         """Return a document as a file to download: csv, json, xlsx or pdf. Raises Problem."""

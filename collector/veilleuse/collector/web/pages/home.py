@@ -134,6 +134,7 @@ async def _with_figures(look: Look, page: HomePage, months: Sequence[Slice], yea
         links={
             w("home.by_entity"): look.link(bilan.PATH, year=year, by="entity"),
             w("home.by_month"): look.link(bilan.PATH, year=year, by="month"),
+            **({w("menu.first_page"): look.link("/jour")} if page.has_live else {}),
         },
     )
 

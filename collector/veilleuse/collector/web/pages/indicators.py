@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Builds the machine indicators of the page and the glossary. Text and rounding only.
+"""Builds the machine indicators of the page. Text and rounding only.
 
 Each indicator has its period, its basis and its threshold.
 """
@@ -26,7 +26,6 @@ from veilleuse.collector.web.metrics.indicators_daily import millijoules
 from veilleuse.collector.web.pages.charts import Legend, PageChart, PageTable, machines_name
 from veilleuse.wire.vocabulary import Population
 
-GLOSSARY: Final = tuple(identifier for identifier, line in TABLE.items() if line.gauges)
 COLOURS: Final = {"closed_bands": 0, "open_idle": 1, "screens": 5, "comatose_servers": 4, MIXED: 6}
 KWH: Final = "kWh"
 _POPULATIONS: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER, None)
@@ -60,20 +59,26 @@ class IndicatorPart:
     chart: PageChart | None
     commands: tuple[tuple[str, str], ...]
     """(purpose, command)."""
-    glossary: tuple[tuple[str, str, str], ...]
-    """(identifier, name, definition)."""
 
 
 def indicator_part(figures: Sequence[IndicatorRow], w: Words, settings: CollectorSettings) -> IndicatorPart:
     """Build the blocks in the order of the indicators, users' machines first."""
     targets, k = targets_of(settings.indicators), settings.reporting.k_anonymity
-    target = w.tick(100 * settings.indicators.out_of_hours_target_ratio)
     ordered = sorted(figures, key=_order)
     return IndicatorPart(
         tuple(_block(key, tuple(same), w, targets, k) for key, same in groupby(ordered, _identifier)),
         _chart(ordered, w),
         _commands(ordered, w),
-        tuple((key, indicator_name(key, w), w(f"glossary.{key}_text", target=target)) for key in GLOSSARY),
+    )
+
+
+def definition_of(identifier: str, w: Words, targets: Targets) -> str:
+    """Write what an indicator is, with the targets of the settings."""
+    return w(
+        f"glossary.{identifier}_text",
+        target=w.tick(100 * targets.out_of_hours_target_ratio),
+        lifetime=w.tick(targets.lifetime_years),
+        reuse=w.tick(100 * targets.reused_retirements_ratio),
     )
 
 
@@ -125,7 +130,7 @@ def _period(one: IndicatorRow, w: Words) -> str:
 
 
 def threshold_of(identifier: str, w: Words, targets: Targets) -> str:
-    """Write the thresholds of an indicator of machines; "none" without one."""
+    """Write the threshold of an indicator, or that it has none."""
     key = f"sobriety.{identifier}_threshold"
     if not w.has(key):
         return w("sobriety.no_threshold")

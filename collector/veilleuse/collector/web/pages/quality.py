@@ -19,7 +19,7 @@ from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.web.api.resources import ResourceKind
-from veilleuse.collector.web.pages.bilan import coverage_of, number_of
+from veilleuse.collector.web.pages.bilan import ENTITY, coverage_of, number_of
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, cells, interval_of, paginate
 
@@ -149,7 +149,9 @@ def _entities(rows: Sequence[Row], look: Look) -> Grid | None:
         by_entity[name].append(row)
     found = tuple(
         cells(
-            w("bilan.merged") if name == AUTRES else name.replace(ENTITY_SEPARATOR, " › "),
+            PageCell(w("bilan.merged"))
+            if name == AUTRES
+            else PageCell(name.replace(ENTITY_SEPARATOR, " › "), link=look.link(ENTITY, name=name)),
             coverage_of(same, w),
         )
         for name, same in sorted(by_entity.items(), key=lambda one: _coverage(one[1]))

@@ -28,9 +28,15 @@ from veilleuse.collector.reports.indicators_document import figure_of, key_of
 from veilleuse.collector.reports.readers import sobriety_sources_of, targets_of
 from veilleuse.collector.web.access import Guard
 from veilleuse.collector.web.api.resources import ResourceKind
+from veilleuse.collector.web.pages.bilan import ENTITY
 from veilleuse.collector.web.pages.charts import Legend
 from veilleuse.collector.web.pages.frame import Look, is_limited
-from veilleuse.collector.web.pages.indicators import format_figure, indicator_name, threshold_of
+from veilleuse.collector.web.pages.indicators import (
+    definition_of,
+    format_figure,
+    indicator_name,
+    threshold_of,
+)
 from veilleuse.collector.web.pages.months import GridChart, newest_months, period_text, span_text
 from veilleuse.collector.web.pages.parts import Grid, Head, cells
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
@@ -65,8 +71,8 @@ class IndicatorCard:
     target: str
     lines: tuple[CardLine, ...]
     chart: GridChart | None
-    worst: tuple[tuple[str, str], ...]
-    """(entity, value), the worst first."""
+    worst: tuple[tuple[str, str, str], ...]
+    """(entity, address of its page, value), the worst first."""
     worst_heading: str
     owner: str
     empty: str
@@ -140,14 +146,14 @@ def _card(identifier: str, figures: ReleasedFigures, look: Look) -> IndicatorCar
         if w.has(f"sobriety.{identifier}_threshold")
         else w("sobriete.no_target")
     )
-    worst = _worst(identifier, figures.by_entity, w)
+    worst, period = _worst(identifier, figures.by_entity, look), _period(year, w)
     return IndicatorCard(
         identifier,
         indicator_name(identifier, w),
-        _definition(identifier, look),
-        _period(year, w),
+        definition_of(identifier, w, targets_of(look.settings.indicators)),
+        period,
         shown_target,
-        tuple(_line(identifier, row, w, look) for row in year),
+        tuple(_line(identifier, row, period, look) for row in year),
         _chart(identifier, figures, w),
         worst,
         w(f"sobriete.worst_{meta.direction}", month=w.month(last.first)) if worst else "",
@@ -177,8 +183,8 @@ def _newest(rows: Iterable[Row]) -> list[Row]:
     return [found[population] for population in _POPULATIONS if population in found]
 
 
-def _line(identifier: str, row: Row, w: Words, look: Look) -> CardLine:
-    figure, population = figure_of(row), str(row["population"])
+def _line(identifier: str, row: Row, period: str, look: Look) -> CardLine:
+    w, figure, population = look.w, figure_of(row), str(row["population"])
     notes: list[str] = []
     if figure.withheld:
         notes.append(w("sobriety.withheld", k=look.settings.reporting.k_anonymity))
@@ -186,6 +192,8 @@ def _line(identifier: str, row: Row, w: Words, look: Look) -> CardLine:
         notes += _notes(identifier, row, w)
     if figure.incomplete:
         notes.append(w("sobriete.incomplete"))
+    if (own := _period([row], w)) != period:
+        notes.append(own)
     reached = None
     if figure.value is not None and figure.threshold is not None:
         is_lower = row["direction"] == "lower"
@@ -291,7 +299,7 @@ def _axis(
     return 100.0, lambda tick: w("percent", number=w.tick(tick))
 
 
-def _worst(identifier: str, rows: Iterable[Row], w: Words) -> tuple[tuple[str, str], ...]:
+def _worst(identifier: str, rows: Iterable[Row], look: Look) -> tuple[tuple[str, str, str], ...]:
     """Return the entities whose value is farthest on the wrong side, in the newest month."""
     known = [
         (figure.value, row, figure)
@@ -305,7 +313,11 @@ def _worst(identifier: str, rows: Iterable[Row], w: Words) -> tuple[tuple[str, s
         return ()
     several = len({row["population"] for _, row, _ in known}) > 1
     return tuple(
-        (_place(row, w, several=several), _value(identifier, figure, w))
+        (
+            _place(row, look.w, several=several),
+            "" if row["level"] == AUTRES else look.link(ENTITY, name=row["entity"]),
+            _value(identifier, figure, look.w),
+        )
         for _, row, figure in known[:MOST_WORST]
     )
 
@@ -316,11 +328,6 @@ def _place(row: Row, w: Words, *, several: bool) -> str:
     if row["level"] == AUTRES:
         name = w("actions.merged_all") if entity == AUTRES else w("actions.merged", place=name)
     return f"{name} ({w.word('population', str(row['population']))})" if several else name
-
-
-def _definition(identifier: str, look: Look) -> str:
-    target = look.w.tick(100 * look.settings.indicators.out_of_hours_target_ratio)
-    return look.w(f"glossary.{identifier}_text", target=target)
 
 
 # --- figures of the inventory
@@ -362,7 +369,7 @@ def _inventory_card(
     return IndicatorCard(
         identifier,
         indicator_name(identifier, w),
-        _definition(identifier, look),
+        definition_of(identifier, w, targets_of(look.settings.indicators)),
         w("sobriete.inventory"),
         target,
         tuple(_inventory_line(identifier, one, w) for one in found),
@@ -395,7 +402,7 @@ def _savings_card(look: Look) -> IndicatorCard:
     return IndicatorCard(
         identifier,
         indicator_name(identifier, w),
-        _definition(identifier, look),
+        definition_of(identifier, w, targets_of(look.settings.indicators)),
         "",
         w("sobriete.no_target"),
         (),
