@@ -51,10 +51,11 @@ class CommandParser(argparse.ArgumentParser):
         """Take the arguments of argparse.ArgumentParser."""
         super().__init__(**options, formatter_class=_Formatter)
 
-    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
-        """Add an argument with its help and placeholder in the user's language."""
-        told = {name: translate(options[name]) for name in ("help", "metavar") if options.get(name)}
-        return super().add_argument(*names, **options | told)
+    def format_help(self) -> str:
+        """Return the help, with placeholders in the user's language."""
+        for action in self._actions:
+            action.metavar = translate(action.metavar) if isinstance(action.metavar, str) else action.metavar
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigurationError."""
@@ -62,6 +63,8 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class _Formatter(argparse.HelpFormatter):
+    """Translates when help is shown: a command that runs reads no catalogue."""
+
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
         super().add_usage(usage, actions, groups, translate("usage: ") if prefix is None else prefix)
 
@@ -70,3 +73,6 @@ class _Formatter(argparse.HelpFormatter):
 
     def add_text(self, text: str | None) -> None:
         super().add_text(text and translate(text))
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help and translate(action.help)

@@ -78,7 +78,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, M
     if (plain := _plain_run(words)) is not None:
         module_name = f"veilleuse.agent.commands.{plain.command.replace('-', '_')}"
         return plain, importlib.import_module(module_name)
-    from veilleuse.agent.commands.language import CommandParser, translate
+    from veilleuse.agent.commands.language import CommandParser
     from veilleuse.wire.version import VERSION
 
     name = next((word for word in words if word in COMMANDS), None)
@@ -89,10 +89,10 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, M
     parser.add_argument(
         "--version", action="version", version=f"%(prog)s {VERSION}", help="print the version"
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar=translate("COMMAND"))
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     module = ModuleType("none")
     for command, what in COMMANDS.items():
-        one = commands.add_parser(command, help=translate(what), description=what)
+        one = commands.add_parser(command, help=what, description=what)
         if command not in WITHOUT_SETTINGS:
             one.add_argument(
                 "--config",

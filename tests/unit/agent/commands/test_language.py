@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from veilleuse.agent.commands import doctor, doctor_network, doctor_spool, language, plain_text, show
-from veilleuse.agent.commands.main import COMMANDS, main
+from veilleuse.agent.commands.main import COMMANDS, main, parse
 from veilleuse.wire.translations import Translations, read_french
 
 FIELD = "⟦…⟧"
@@ -92,3 +92,11 @@ def test_windows_names_the_language_itself(system, named, text, monkeypatch):
     monkeypatch.setattr(locale, "getlocale", lambda category: (named, "1252"))
     assert language.translate("Nothing to do.") == text
     assert language.translate("    remedy: measure the host").startswith("    rem")
+
+
+def test_a_command_that_runs_reads_no_catalogue(french):
+    """The service starts `send` for each contact: its command line is parsed without the catalogue."""
+    language.translations.cache_clear()
+    for command in COMMANDS:
+        parse([command, *(["x"] if command == "enrol" else [])])
+    assert language.translations.cache_info().misses == 0
