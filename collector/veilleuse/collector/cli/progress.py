@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Progress = Callable[[str, int, int], None]
-"""(step, done, total)."""
+ShowStep = Callable[[str, int, int], None]
+"""Takes (step, done, total)."""
 
 
 @contextmanager
-def shown_progress(*, is_shown: bool = True) -> Iterator[Progress]:
+def shown_progress(*, is_shown: bool = True) -> Iterator[ShowStep]:
     """Yield a function that shows a bar for each step, while the block runs.
 
     Nothing is shown unless standard error is a terminal. `is_shown`: False for --json.
@@ -22,11 +22,18 @@ def shown_progress(*, is_shown: bool = True) -> Iterator[Progress]:
         yield lambda step, done, total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskID,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        tasks = {}
+        tasks: dict[str, TaskID] = {}
 
         def show(step: str, done: int, total: int) -> None:
             if step not in tasks:

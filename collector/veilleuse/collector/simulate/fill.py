@@ -153,9 +153,13 @@ class _Run:
         """Declare, enrol, import, then send, derive and keep, part by part."""
         context, generation = self._collector.operations.context, self._generation
         put_sites(context, generation.timetables)
-        hosts = enrol(context, self._order, generation.fleet)
+        self._progress("machines", 0, 1)
+        hosts = enrol(context, self._order, generation.fleet, self._collector.store.identity.transaction)
         self._declare()
+        self._progress("machines", 1, 1)
+        self._progress("inventory", 0, 1)
         self._import_inventory()
+        self._progress("inventory", 1, 1)
         if len(hosts) * self._order.days > _AHEAD_MACHINE_DAYS:
             with generated_ahead(self._order) as events_ahead:
                 truth = self._take(events_ahead, hosts)
@@ -166,7 +170,7 @@ class _Run:
         if self._order.preset.is_served:
             registry.greet(context, generation.fleet, hosts)
             registry.add_copies(context, self._order, generation.fleet, hosts)
-        self._progress("done", 1, 1)
+        self._progress("months", 1, 1)
         return truth
 
     def _take(self, sent: Iterable[Event], hosts: Mapping[int, HostId]) -> Truth:
