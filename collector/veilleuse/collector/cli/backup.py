@@ -27,7 +27,7 @@ from veilleuse.collector.backup.destination import (
 from veilleuse.collector.backup.encryption import Writable, new_key_file, read_key_file
 from veilleuse.collector.backup.restore import RestoreResult, give_to_owner
 from veilleuse.collector.backup.restore import restore as put_back
-from veilleuse.collector.cli.progress import Progress, shown_progress
+from veilleuse.collector.cli.progress import ShowStep, shown_progress
 from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
     ConfigOption,
@@ -119,7 +119,7 @@ def read_backup_key(settings: CollectorSettings, key_file: Path | None) -> bytes
 
 
 def _make_backup(
-    settings: CollectorSettings, dest: Path, key: bytes | None, keep: int | None, progress: Progress
+    settings: CollectorSettings, dest: Path, key: bytes | None, keep: int | None, progress: ShowStep
 ) -> _BackupResult:
     data_dir = settings.data_dir
     require_whole_directory(data_dir)
@@ -158,7 +158,7 @@ def _hold_copies(settings: CollectorSettings) -> Iterator[dict[str, Any]]:
 
 
 def _write(
-    target: Destination, folder: Path, manifest: Manifest, key: bytes | None, progress: Progress
+    target: Destination, folder: Path, manifest: Manifest, key: bytes | None, progress: ShowStep
 ) -> None:
     whole = sum(file.bytes for file in manifest.files)
     with new_backup(target) as file:

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from veilleuse.collector.cli.progress import Progress, shown_progress
+from veilleuse.collector.cli.progress import ShowStep, shown_progress
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, load_settings, plural, print_result
 from veilleuse.collector.ipc import CollectorNotRunning, ask
 from veilleuse.collector.ports.store import DataReader
@@ -50,7 +50,7 @@ def derive(
     print_result({"periods": periods}, f"{periods} {plural(periods, 'period')} derived", as_json)
 
 
-def _derive_in_collector(settings: CollectorSettings, everything: bool, progress: Progress) -> int:
+def _derive_in_collector(settings: CollectorSettings, everything: bool, progress: ShowStep) -> int:
     """Ask the running collector, and wait for the periods that wait now. Returns the number of these periods.
 
     Their derivation marks others, which are waited for too: an hour of a meter marks the machines on it.
@@ -65,7 +65,7 @@ def _derive_in_collector(settings: CollectorSettings, everything: bool, progress
         return periods
 
 
-def _wait_for_periods(settings: CollectorSettings, reader: DataReader, progress: Progress) -> None:
+def _wait_for_periods(settings: CollectorSettings, reader: DataReader, progress: ShowStep) -> None:
     """Wait until the present marks are gone."""
     newest = (reader.dirty_span() or (0, 0))[1]
     before, most = 0, reader.dirty_count()
@@ -79,7 +79,7 @@ def _wait_for_periods(settings: CollectorSettings, reader: DataReader, progress:
         ask(settings.data_dir, "ping")  # raises when the collector has stopped: then nothing derives
 
 
-def _wait_for_months(settings: CollectorSettings, reader: DataReader, progress: Progress) -> None:
+def _wait_for_months(settings: CollectorSettings, reader: DataReader, progress: ShowStep) -> None:
     """Wait until all ended months are kept, or no more are.
 
     A month with periods to derive is kept by a later run.
@@ -95,7 +95,7 @@ def _wait_for_months(settings: CollectorSettings, reader: DataReader, progress: 
         left, checks = now, checks + 1 if now >= left else 0
 
 
-def _derive_here(settings: CollectorSettings, everything: bool, progress: Progress) -> int:
+def _derive_here(settings: CollectorSettings, everything: bool, progress: ShowStep) -> int:
     """Derive in this process, under the directory's lock, because no collector runs."""
     from veilleuse.collector.app.data_directory import open_collector  # late: it imports the whole store
 

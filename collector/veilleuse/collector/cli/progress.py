@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from veilleuse.collector.cli.language import translate
 
-Progress = Callable[[str, int, int], None]
-"""(step, done, total). Total 0: nobody knows how much there is to do; the step is shown as running."""
+ShowStep = Callable[[str, int, int], None]
+"""Takes (step, done, total). Total 0: nobody knows how much there is to do; the step is shown as running."""
 
 
 def no_progress(step: str, done: int, total: int) -> None:
@@ -19,7 +19,7 @@ def no_progress(step: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def shown_progress(*, is_shown: bool = True) -> Iterator[Progress]:
+def shown_progress(*, is_shown: bool = True) -> Iterator[ShowStep]:
     """Yield a function that shows a bar for each step, while the block runs.
 
     Nothing is shown unless standard error is a terminal. `is_shown`: False for --json.

@@ -11,6 +11,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
@@ -153,9 +154,13 @@ class _Run:
         """Declare, enrol, import, then send, derive and keep, part by part."""
         context, generation = self._collector.operations.context, self._generation
         put_sites(context, generation.timetables)
-        hosts = enrol(context, self._order, generation.fleet)
+        self._progress("machines", 0, 1)
+        hosts = enrol(context, self._order, generation.fleet, self._collector.store.identity.transaction)
         self._declare()
+        self._progress("machines", 1, 1)
+        self._progress("inventory", 0, 1)
         self._import_inventory()
+        self._progress("inventory", 1, 1)
         if len(hosts) * self._order.days > _AHEAD_MACHINE_DAYS:
             with generated_ahead(self._order) as events_ahead:
                 truth = self._take(events_ahead, hosts)
@@ -166,14 +171,15 @@ class _Run:
         if self._order.preset.is_served:
             registry.greet(context, generation.fleet, hosts)
             registry.add_copies(context, self._order, generation.fleet, hosts)
-        self._progress("done", 1, 1)
+        self._progress("months", 1, 1)
         return truth
 
     def _take(self, sent: Iterable[Event], hosts: Mapping[int, HostId]) -> Truth:
         """Store what is generated; return the truth."""
         total = sum(_heard_days(one, self._order.first, self._order.end) for one in self._devices.values())
         done = 0
-        with open_upkeep(self._collector) as upkeep:
+        is_served = self._order.preset.is_served
+        with open_upkeep(self._collector) if is_served else nullcontext() as upkeep:
             for event in sent:
                 if isinstance(event, Truth):
                     self._derive()
@@ -182,7 +188,8 @@ class _Run:
                     self._send(self._devices[event.number], hosts[event.number], event)
                     continue
                 self._derive()
-                self._keep(upkeep, *event)
+                if upkeep is not None:
+                    self._keep(upkeep, *event)
                 done += sum(_heard_days(one, *event) for one in self._devices.values())
                 self._progress("records", done, total)
         raise CollectorError("the simulation ended early: this is a defect")
@@ -191,7 +198,7 @@ class _Run:
         """Run what the collector does once a month is complete; it was in the week [first, end)."""
         is_due = first < end.replace(day=1) + timedelta(days=WAIT_DAYS) <= end
         is_last = end == self._order.end
-        if not self._order.preset.is_served or not (is_due or is_last):
+        if not (is_due or is_last):
             return
         is_new_year = is_due and end.month == 1 and end.year > self._order.first.year
         upkeep.run(end, fleet=is_new_year or is_last)

@@ -7,7 +7,8 @@ from __future__ import annotations
 import csv
 import io
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any, Final
@@ -184,9 +185,15 @@ def agent_id_of(order: SimulationOrder, device: SimulatedDevice) -> AgentId:
 
 
 def enrol(
-    context: AdminContext, order: SimulationOrder, fleet: Sequence[SimulatedDevice]
+    context: AdminContext,
+    order: SimulationOrder,
+    fleet: Sequence[SimulatedDevice],
+    together: Callable[[], AbstractContextManager[object]],
 ) -> dict[int, HostId]:
-    """Enrol every machine with an agent; return device number → host."""
+    """Enrol every machine with an agent; return device number → host.
+
+    `together`: makes one transaction of the names and pseudonyms of a place.
+    """
     agents: dict[EntitySite, list[SimulatedDevice]] = {place: [] for place in order.places}
     for device in fleet:
         if device.agent_from is not None:
@@ -196,7 +203,8 @@ def enrol(
 
         def job(place: EntitySite = place, machines: Sequence[SimulatedDevice] = machines) -> None:
             token = _token(context.issuing.registry, order, place)
-            hosts.update((one.number, _host(context, order, one, token)) for one in machines)
+            with together():
+                hosts.update((one.number, _host(context, order, one, token)) for one in machines)
 
         context.issuing.commit(job)
     return hosts

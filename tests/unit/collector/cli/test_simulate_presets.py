@@ -196,7 +196,8 @@ def test_another_process_generates_the_same():
 
 def test_a_process_that_fails_ends_the_simulation(capfd):
     """Its error is on standard error; this one says what happened."""
-    order = SimulationOrder(12, date(2026, 3, 20), 20, 5, replace(SMALL, stocks=operator.not_))  # type: ignore[arg-type]
+    preset = replace(SMALL, stocks=operator.not_)  # type: ignore[arg-type]  # it takes one argument
+    order = SimulationOrder(12, date(2026, 3, 20), 20, 5, preset)
     with generated_ahead(order) as ahead, pytest.raises(CollectorError, match="ended before its work"):
         next(ahead)
     assert "TypeError" in capfd.readouterr().err
