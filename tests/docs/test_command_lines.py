@@ -24,9 +24,9 @@ from veilleuse.agent.errors import ConfigurationError
 from veilleuse.collector.cli.main import COMMANDS, app
 
 PAGES: Final = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
+    *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "fr").glob("*.md")),
     *sorted((ROOT / "deploy").rglob("*.md")),
 ]
 COLLECTOR: Final[Any] = get_command(app)

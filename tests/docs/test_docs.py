@@ -122,6 +122,18 @@ def test_every_metric_is_documented():
         assert f"`{metric.name}`" in page
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "fr").glob("*.md")), ids=lambda page: page.stem)
+def test_a_french_page_is_linked_and_names_what_exists(page):
+    """README.fr.md links to each page of docs/fr, whose metrics and settings exist."""
+    assert f"(docs/fr/{page.name})" in (ROOT / "README.fr.md").read_text(encoding="utf-8")
+    settings = {each.dotted for side in (AgentSettings, CollectorSettings) for each in describe(side)}
+    metrics = {metric.name for metric in CATALOGUE}
+    text = page.read_text(encoding="utf-8")
+    assert set(re.findall(r"`(veilleuse_\w+)`", text)) <= metrics
+    named = set(re.findall(r"`([a-z]+\.[a-z_]+)`", text))
+    assert {name for name in named if not name.endswith((".toml", ".key", ".token"))} <= settings
+
+
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_every_source_has_its_section(name):
     """A source's section of docs/sources.md starts with Requirements, Metrics and Configuration."""
