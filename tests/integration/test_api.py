@@ -112,10 +112,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def period() -> str:
-    """Return the parameters of a period from four months ago until today."""
+    """Return the parameters of a period from four months ago until today, never of whole months alone."""
     today = datetime.now(UTC).date()
     first = date(today.year - (today.month <= 4), (today.month - 5) % 12 + 1, 1)
-    return f"from={first}&to={today + timedelta(days=1)}"
+    tomorrow = today + timedelta(days=1)
+    return f"from={first}&to={today if tomorrow.day == 1 else tomorrow}"
 
 
 def test_roles_and_journal(served):
