@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from veilleuse.collector import settings
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds, months_before
@@ -37,17 +37,9 @@ MOST_DAYS: Final = 8
 """Days of one machine per step: a step takes some milliseconds, even after years without retention."""
 _REST_SECONDS: Final = 0.010
 
-
-class _Pace(NamedTuple):
-    """How long the writer is held at once."""
-
-    most_days: int
-    slice_seconds: float
-    rest_seconds: float
-
-
-_BESIDE_OTHERS: Final = _Pace(MOST_DAYS, SLICE_SECONDS, _REST_SECONDS)
-_ALONE: Final = _Pace(62, 0.1, 0.0)
+_MOST_DAYS_ALONE: Final = 62
+RunSlices: TypeAlias = Callable[[Callable[[], int]], object]
+"""Runs a slice in the writer's thread again and again, until it returns 0."""
 _SWEEPS: Final = 20
 _SWEEP_SECONDS: Final = 0.5
 
@@ -103,7 +95,7 @@ class _Work:
 
     waiting: deque[HostId]
     today: date
-    pace: _Pace = _BESIDE_OTHERS
+    most_days: int = MOST_DAYS
     steps: int = 0
     blocked: int = 0
 
@@ -138,18 +130,20 @@ class Retention:
         self._clock = clock
 
     def run(
-        self, today: date, stop: threading.Event | None = None, *, alone: bool = False
+        self, today: date, stop: threading.Event | None = None, alone: RunSlices | None = None
     ) -> RetentionResult:
         """Delete the data expired on `today`. Raises the store's errors.
 
-        `alone`: nobody else waits for the writer, so slices are long and follow each other at once.
+        `alone`: runs the slices where nobody else waits for the writer: at once, and of many days.
         """
         stop = stop or threading.Event()
-        pace = _ALONE if alone else _BESIDE_OTHERS
-        work = _Work(deque(self._writer.submit(self._hosts).result()), today, pace)
+        work = _Work(deque(self._writer.submit(self._hosts).result()), today)
+        if alone is not None:
+            work.most_days = _MOST_DAYS_ALONE
+            alone(partial(self._slice, work))
         while work.waiting and not stop.is_set():
             self._writer.submit(partial(self._slice, work)).result()
-            stop.wait(pace.rest_seconds)
+            stop.wait(_REST_SECONDS)
         for population in Population:
             while (
                 not stop.is_set()
@@ -172,9 +166,11 @@ class Retention:
             bounds = replace(bounds, hours_unix_milliseconds=until)
         return self._store.expire_population(population, bounds)
 
-    def _slice(self, work: _Work) -> None:
-        """Process machines for one slice of time, at least one step of one machine."""
-        until = self._clock() + work.pace.slice_seconds
+    def _slice(self, work: _Work) -> int:
+        """Process machines for at most 20 ms, at least one step of one machine; return the number of steps
+        and machines.
+        """
+        until, done = self._clock() + SLICE_SECONDS, 0
         self._site_calendars.discard_declarations()
         closed, kept = self._closed_years(), self._may_go(work.today).months
         while work.waiting:
@@ -183,8 +179,10 @@ class Retention:
                 work.steps += 1
             else:
                 work.waiting.popleft()
+            done += 1
             if self._clock() >= until:
                 break
+        return done
 
     def _step(
         self, host: Host, site: Site, work: _Work, closed: frozenset[int], kept: frozenset[int] | None
@@ -192,7 +190,7 @@ class Retention:
         """Delete a few rows of one machine; False when none is left to delete."""
         bounds = limits(self._kept, host.population, site.time_zone, work.today, closed)
         bounds = replace(bounds, kept_years=kept)
-        units = self._store.expiring(host, site, bounds.days, work.pace.most_days)
+        units = self._store.expiring(host, site, bounds.days, work.most_days)
         if units is None:
             if host.population is not Population.SERVER:  # its hours are needed until its days are deleted
                 work.blocked += 1

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import date
+from functools import partial
 from typing import Final
 
 from veilleuse.collector.admin.operations import AdminServer
@@ -69,7 +70,7 @@ class Upkeep:
         if waiting := publish_due(collector.settings, day, fleet=fleet):
             raise CollectorError(f"{waiting[0]} was not published: this is a defect")
         expire_published(collector.operations.context, day)
-        collector.retention.run(day, alone=True)
+        collector.retention.run(day, alone=partial(run_slices, collector))
 
     def close(self, year: int) -> None:
         """Close a year provisionally, as `veilleuse close`. Raises CollectorError."""
