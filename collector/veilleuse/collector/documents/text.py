@@ -11,9 +11,10 @@ digits.
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from fractions import Fraction
 from functools import cache
@@ -28,6 +29,7 @@ from veilleuse.collector.documents.document import (
     UNDER_WAY_UNTIL,
     UNITS,
     Column,
+    Document,
     Row,
     Text,
     Value,
@@ -89,6 +91,14 @@ class Words:
             return (str(translated), self.language) if translated else (text, "en")
         language = next((one for one in (self.language, *LANGUAGES) if one in text), next(iter(text), ""))
         return text.get(language, ""), language
+
+    def translate(self, document: Document) -> Document:
+        """Return the document in this language, its notes too: the JSON format translates none itself."""
+        assumptions, method = map(self._notes, (document.assumptions, document.method))
+        return replace(document, language=self.language, assumptions=assumptions, method=method)
+
+    def _notes(self, notes: Sequence[Text]) -> tuple[Text, ...]:
+        return tuple({language: text} for text, language in map(self.text, notes))
 
     def word(self, words: str | None, value: str) -> str:
         """Translate a word of a closed list; an unknown word stays as it is: it may be a proper name."""
@@ -303,13 +313,25 @@ def fitting_unit(unit: str | None, largest: float) -> tuple[float, str]:
 def words(language: str) -> Words:
     """Read the words of `fr` or `en`: those of reports, then of pages.
 
-    `api` holds those of the page about the API. Sections of two files differ: a test says so.
+    `api` holds those of the page about the API. Sections of two files differ: a test says so. In French no
+    line begins with a colon or ends with «: their spaces become NO_BREAK.
     """
     found: dict[str, Any] = {}
     for part in text_parts():
         texts = texts_of(f"{part}{language}.toml")
         found |= {"api": texts} if part == "api." else texts
-    return Words(found)
+    return Words(_unbroken(found) if language == "fr" else found)
+
+
+def _unbroken(texts: Any) -> Any:
+    if isinstance(texts, dict):
+        return {name: _unbroken(text) for name, text in texts.items()}
+    if isinstance(texts, list):
+        return [_unbroken(text) for text in texts]
+    return _FRENCH_SPACE.sub(NO_BREAK, texts) if isinstance(texts, str) else texts
+
+
+_FRENCH_SPACE: Final = re.compile(r"(?<=«) | (?=[:;!?»%])")
 
 
 def text_parts() -> tuple[str, ...]:

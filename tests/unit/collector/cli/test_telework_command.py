@@ -125,7 +125,7 @@ def test_from_declaration_to_report(place, veilleuse, tmp_path):
         ("Eau", 0.4, "Eau"),
         ("Voirie", 0.3, "Voirie"),
     ]
-    assert any("télétravail" in note for note in after["assumptions"])
+    assert any("declared telework days" in note for note in after["assumptions"])
     assert after["totals"][0]["energy_millijoules"] == before["totals"][0]["energy_millijoules"]
     assert after["totals"][0]["kgco2e_total"] == before["totals"][0]["kgco2e_total"]
 

@@ -178,7 +178,7 @@ def test_a_value_of_volunteers_is_not_called_95_percent(
     monkeypatch.setenv("VEILLEUSE__REPORTING__RANDOM_ROLL_OUT", str(random).lower())
     lines = "objective;indicator;target_year;target_value\n3;use_phase_kgco2e;2027;1\n"
     assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", lines))[0] == 0
-    found = report(veilleuse, "reen", *HALF_YEAR, "--language", "en")
+    found = report(veilleuse, "reen", *HALF_YEAR)
     rows = {row.get("indicator"): row for row in found["rows"]}
     for name, is_energy in (("I1", False), ("use_phase_kgco2e", True)):
         bounds = {key for key in rows[name] if key.startswith(("value_lo", "value_hi", "interval"))}

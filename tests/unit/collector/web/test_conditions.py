@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -14,6 +14,7 @@ from tests.support.filled import METER, Filled, minutes_of_server
 from veilleuse.collector.backup.notes import BACKUP_NOTE, LATE
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.documents.text import words
+from veilleuse.collector.enrolment.ca import SOON
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, SilenceLevel
 from veilleuse.collector.web.metrics.snapshot import Disk, Snapshot, SnapshotCache
@@ -23,7 +24,15 @@ from veilleuse.wire.vocabulary import Population
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 OCTOBER = (Slice(date(2026, 10, 1), date(2026, 11, 1)),)
 SEPTEMBER = (Slice(date(2026, 9, 1), date(2026, 10, 1)),)
-HEALTH: dict[str, Any] = {"store_errors": {}, "months_not_published": "", "years_not_kept": {}}
+DAY: Final = 86_400_000
+ENDS: Final = {name: round((NOW + margin).timestamp() * 1000) for name, margin in SOON.items()}
+"""The ends of certificates that need nobody yet."""
+HEALTH: dict[str, Any] = {
+    "store_errors": {},
+    "months_not_published": "",
+    "years_not_kept": {},
+    "certificates": ENDS,
+}
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +77,10 @@ def test_a_healthy_collector_has_nothing_wrong(healthy: Snapshot):
         ({"health": HEALTH | {"years_not_kept": {"2025": "why"}}}, "Les sommes de 2025 ne peuvent pas"),
         ({"disk": Disk(1, 9, 10)}, "Le disque du collecteur est plein"),
         ({"disk": Disk(1, 19, 10)}, "Le disque du collecteur est bientôt plein"),
+        (
+            {"health": HEALTH | {"certificates": ENDS | {"root": round(NOW.timestamp() * 1000) + 364 * DAY}}},
+            "Le certificat racine du collecteur finit le mardi 9 novembre 2027",
+        ),
         ({"factors": {}}, "Aucun facteur d’émission n’est connu pour la zone FR"),
     ],
 )
@@ -90,11 +103,11 @@ def test_a_month_that_is_due_is_late_or_failing(healthy: Snapshot):
     """October is due on 4 November; two days later it is late, and a failure is told as such."""
     (late,) = told(healthy, SEPTEMBER)
     assert late.startswith(
-        "octobre 2026 n’est pas encore publié, et devait l’être le mercredi 4 novembre 2026"
+        "Le mois d’octobre 2026 n’est pas encore publié, et devait l’être le mercredi 4 novembre 2026"
     )
     failing = replace(healthy, health=HEALTH | {"months_not_published": "why"})
     (found,) = told(failing, SEPTEMBER)
-    assert found.startswith("La publication des mois échoue : octobre 2026")
+    assert found.startswith("La publication des mois échoue : le mois d’octobre 2026")
     assert told(failing, ())[0].startswith("La publication des mois échoue : aucun chiffre")
     assert told(failing, OCTOBER)[0].startswith("Un mois ne peut pas être publié")
 

@@ -11,7 +11,7 @@ from typing import Final
 from cryptography import x509
 
 from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.enrolment.ca import SERVER_RENEWAL
+from veilleuse.collector.enrolment.ca import SOON
 from veilleuse.collector.enrolment.ca_files import MOST_BYTES, Phase
 from veilleuse.collector.enrolment.root_key import FOLDER, root_key_files
 from veilleuse.collector.ipc import CollectorNotRunning, ask
@@ -21,19 +21,9 @@ from veilleuse.wire.files import read_owned
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 _CERTIFICATES: Final = (
-    ("root", "root.pem", timedelta(days=365), "'veilleuse ca rotate' begins a rotation: docs/operations.md"),
-    (
-        "intermediate",
-        "intermediate.pem",
-        timedelta(days=180),
-        "'veilleuse ca renew-intermediate', with the off-line root key",
-    ),
-    (
-        "server",
-        "server.pem",
-        SERVER_RENEWAL - timedelta(days=1),
-        "restart the collector: it makes a new one",
-    ),
+    ("root", "root.pem", "'veilleuse ca rotate' begins a rotation: docs/operations.md"),
+    ("intermediate", "intermediate.pem", "'veilleuse ca renew-intermediate', with the off-line root key"),
+    ("server", "server.pem", "restart the collector: it makes a new one"),
 )
 RENEWABLE: Final = timedelta(days=400)
 """Longest time after its end that a certificate can still be renewed: docs/wire.md §6."""
@@ -48,7 +38,7 @@ _MANY_SHARE: Final = 0.1
 def check_certificates(settings: CollectorSettings) -> Iterator[Finding]:
     """Check when the certificates of the authority and the collector end, and that no root key is here."""
     folder, now = settings.data_dir / FOLDER, datetime.now(UTC)
-    for name, file, margin, remedy in _CERTIFICATES:
+    for name, file, remedy in _CERTIFICATES:
         if name == "server" and not (folder / file).exists():
             continue  # the first start of the collector makes it
         try:
@@ -61,7 +51,7 @@ def check_certificates(settings: CollectorSettings) -> Iterator[Finding]:
         if end <= now:
             yield Finding("certificates", "failed", text, remedy)
         else:
-            near = end - now < margin
+            near = end - now < SOON[name]
             yield Finding("certificates", "warning" if near else "good", text, remedy if near else "")
     for path in root_key_files(settings.data_dir):
         remedy = "move it off-line: the collector never needs it"

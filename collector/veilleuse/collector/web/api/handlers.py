@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final
 
 from starlette.requests import Request
@@ -63,7 +62,7 @@ class ApiContext:
         try:
             document = await self.desk.document(query, account)
             page = page_of(with_withheld(document) if query.form == "csv" else document, query)
-            shown = replace(page.document, language=words_of(request).language)
+            shown = words_of(request).translate(page.document)
             body = await self.desk.run(lambda: renderer(query.form)(shown))
         except Problem as problem:  # a missing answer reveals something too
             await self.desk.note(account, resource.path, query.query_string(), problem.status, 0)

@@ -8,7 +8,7 @@ Its rows and its downloads are the API's answer to the reader's question: releas
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from fractions import Fraction
 from typing import Final
@@ -98,7 +98,7 @@ async def bilan(look: Look) -> Mapping[str, object] | Response:
     if form:
         if form not in FORMATS:
             raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {', '.join(FORMATS)}")
-        shown = replace(await with_summary(look, document, query, form), language=look.w.language)
+        shown = await with_summary(look, document, query, form)
         return await look.file(shown, form, f"veilleuse-{year}-{by}")
     before, why_not = await year_before(look, document, year)
     page = _page(look, document, year, by, branch, before, why_not)
@@ -386,11 +386,13 @@ def _overlap(one: Row, other: Row) -> bool:
 
 
 def _period(document: Document, w: Words) -> str:
-    until = document.head.get(RELEASED_UNTIL)
-    if not until or str(until) == document.head["to"]:
+    begin, end = str(document.head["from"]), str(document.head["to"])
+    first = min((str(row["period_from"]) for row in document.tables.get("totals", ())), default=begin)
+    until = str(document.head.get(RELEASED_UNTIL) or end)
+    if first <= begin and until >= end:
         return w("bilan.whole_year")
-    first, last = date.fromisoformat(str(document.head["from"])), date.fromisoformat(str(until))
-    return w("bilan.until", months=period_text(first, last - timedelta(days=1), w))
+    months = period_text(date.fromisoformat(first), date.fromisoformat(until) - timedelta(days=1), w)
+    return w("bilan.until" if until < end else "bilan.part_of_year", months=months)
 
 
 def _factors(document: Document, w: Words) -> Iterable[str]:

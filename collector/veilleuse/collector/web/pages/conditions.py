@@ -13,7 +13,8 @@ from typing import Final
 
 from veilleuse.collector.backup.notes import LATE, last_backup
 from veilleuse.collector.calendars.periods import Slice, add_months
-from veilleuse.collector.documents.text import Words
+from veilleuse.collector.documents.text import Words, instant
+from veilleuse.collector.enrolment.ca import SOON
 from veilleuse.collector.release.tables import released_on
 from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.web.metrics.snapshot import Snapshot
@@ -31,6 +32,7 @@ def find_conditions(snapshot: Snapshot, months: Sequence[Slice], w: Words) -> It
             yield f"{sentence_of(one, w)} {w('silence.remedy')}"
     yield from _months(snapshot, months, w)
     yield from _store(snapshot, w)
+    yield from _certificates(snapshot, w)
     zones = {site.zone for site in snapshot.fleet.sites.values()}
     for zone in sorted(zones - {zone for zone, _ in snapshot.factors_now()}):
         yield w("conditions.factor", zone=zone)
@@ -41,7 +43,7 @@ def _months(snapshot: Snapshot, months: Sequence[Slice], w: Words) -> Iterator[s
     failing = bool(health.get("months_not_published"))
     if months and (due := _due(months[-1].end, today)) is not None:
         key = "months_failing" if failing else "month_late"
-        yield w(f"conditions.{key}", month=w.month(due), day=w.long_day(released_on(due)))
+        yield w(f"conditions.{key}", month=w.of_month(due), day=w.long_day(released_on(due)))
     elif failing:
         yield w("conditions.some_month_failing" if months else "conditions.first_month_failing")
     for year in sorted(health.get("years_not_kept", {})):
@@ -52,6 +54,13 @@ def _due(end: date, today: date) -> date | None:
     """Return the month after the released ones where it should be released by now."""
     due = end if end.day == 1 else add_months(end.replace(day=1), 1)
     return due if today >= released_on(due) + timedelta(days=_LATE_DAYS) else None
+
+
+def _certificates(snapshot: Snapshot, w: Words) -> Iterator[str]:
+    for name, unix_milliseconds in (snapshot.health or {}).get("certificates", {}).items():
+        end = instant(unix_milliseconds).date()
+        if end - snapshot.today < SOON[name]:
+            yield w(f"conditions.{name}_certificate", day=w.long_day(end))
 
 
 def _store(snapshot: Snapshot, w: Words) -> Iterator[str]:

@@ -187,7 +187,7 @@ class Look:
     async def file(self, document: Document, form: str, name: str) -> Response:
         """Return a document as a file to download: csv, json, xlsx or pdf. Raises Problem."""
         desk, _ = self._sources()
-        body = await desk.run(partial(renderer(form), document))
+        body = await desk.run(partial(renderer(form), self.w.translate(document)))
         headers = {
             "content-disposition": f'attachment; filename="{name}.{form}"',
             "cache-control": "private, no-store",

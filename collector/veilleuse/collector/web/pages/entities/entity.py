@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 from typing import Final
@@ -94,8 +94,7 @@ async def entity(look: Look) -> Mapping[str, object] | Response:
     if form := look.parameter("format"):
         if form not in FORMATS:
             raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {', '.join(FORMATS)}")
-        summarised = await with_summary(look, by_class, _query(year, "device_class", name), form)
-        shown = replace(summarised, language=look.w.language)
+        shown = await with_summary(look, by_class, _query(year, "device_class", name), form)
         return await look.file(shown, form, f"veilleuse-{year}-entity")
     by_month = await look.document(ResourceKind.EMISSIONS, _query(year, "month", name))
     indicators = await look.document(ResourceKind.INDICATORS, _query(year, "", name))

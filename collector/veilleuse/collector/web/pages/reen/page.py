@@ -84,7 +84,7 @@ async def reen(look: Look) -> Mapping[str, object] | Response:
         if form not in FORMATS:
             raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {', '.join(FORMATS)}")
         shown = add_summary(document) if form in FOR_PEOPLE else document
-        return await look.file(replace(shown, language=look.w.language), form, f"veilleuse-reen-{year}")
+        return await look.file(shown, form, f"veilleuse-reen-{year}")
     return {"page": _page(look, document, year), "years": years}
 
 
