@@ -60,7 +60,7 @@ def test_a_person_signs_in_and_out(reading):
     kept = {"cookie": cookie.partition(";")[0]}
     page = send(reading, "GET", "/?lang=fr", headers=kept)
     assert page.status_code == 200
-    assert "Déconnecter « grafana »" in page.text
+    assert "Déconnecter «\u00a0grafana\u00a0»" in page.text
     assert page.headers["cache-control"] == "no-store"
     gone = send(reading, "POST", "/deconnexion", headers=kept)
     assert (gone.status_code, gone.headers["location"]) == (303, "/connexion")

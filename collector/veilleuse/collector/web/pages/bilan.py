@@ -23,6 +23,8 @@ from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.summaries import emissions as emissions_summary
+from veilleuse.collector.reports.summaries.change import compare_years
+from veilleuse.collector.reports.summaries.rows import ends_text, interval_text, signed, sum_ends
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.months import period_text
@@ -33,12 +35,12 @@ from veilleuse.collector.web.pages.parts import (
     PageCell,
     amounts_of,
     cells,
-    grams_of,
-    interval_of,
+    interval_column,
     paginate,
 )
 from veilleuse.collector.web.problems import Problem
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM
+from veilleuse.wire.vocabulary import Population
 
 PATH: Final = "/bilan"
 ENTITY: Final = "/entite"
@@ -55,8 +57,8 @@ class YearPair:
     """This year beside the same months of the one before."""
 
     months: str
-    rows: tuple[tuple[str, str], ...]
-    """(what, value): before, now, the change and its parts."""
+    rows: tuple[tuple[str, str, str], ...]
+    """(what, value, interval or nothing): before, now, the change and its parts."""
     share: str
     """Change ÷ the year before, with its sign."""
     note: str
@@ -204,11 +206,13 @@ class _Group:
     rows: tuple[Row, ...]
     has_more: bool = False
     """True for a branch of entities with others below."""
+    is_room: bool = False
+    """True for what server rooms draw beside the entities' servers."""
 
 
 def _groups(rows: Iterable[Row], by: str, branch: str) -> list[_Group]:
     """Return the groups: by month in order, else the largest first."""
-    found: dict[str, list[Row]] = {}
+    found: dict[tuple[str, bool], list[Row]] = {}
     deeper: set[str] = set()
     depth = len(branch.split(ENTITY_SEPARATOR)) + 1 if branch else 0
     for row in rows:
@@ -223,10 +227,11 @@ def _groups(rows: Iterable[Row], by: str, branch: str) -> list[_Group]:
                 deeper.add(name)
         elif branch:
             continue
-        found.setdefault(name, []).append(row)
+        is_room = by == "entity" and not name and row.get("population") == Population.SERVER
+        found.setdefault((name, is_room), []).append(row)
     groups = [
-        _Group(name, sum(map(amounts_of, same), Amounts()), tuple(same), name in deeper)
-        for name, same in found.items()
+        _Group(name, sum(map(amounts_of, same), Amounts()), tuple(same), name in deeper, is_room)
+        for (name, is_room), same in found.items()
     ]
     if by == "month":
         return sorted(groups, key=lambda one: one.name)
@@ -249,6 +254,7 @@ def _first_fork(rows: Iterable[Row]) -> int:
 def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[str, object]) -> Grid:
     w = look.w
     largest = max((one.amounts.grams or Fraction(0) for one in groups), default=Fraction(0))
+    head, intervals = interval_column([sum_ends(one.rows) for one in groups], w)
     rows = tuple(
         cells(
             _name(look, one, here),
@@ -257,10 +263,10 @@ def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[st
             ),
             _share(one.amounts, whole, w),
             one.amounts.energy(w),
-            interval_of(one.rows[0], w) or DASH if len(one.rows) == 1 else DASH,
+            interval,
             coverage_of(one.rows, w),
         )
-        for one in groups
+        for one, interval in zip(groups, intervals, strict=True)
     )
     shown = sum((one.amounts for one in groups), Amounts())
     page = look.whole_number("page", 1, 1, 10_000)
@@ -268,7 +274,8 @@ def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[st
     heads = (
         Head(w(f"bilan.by_{here['by']}")),
         *(Head(w(f"bilan.{key}"), is_number=True) for key in ("emissions", "share", "energy")),
-        *(Head(w(f"bilan.{key}")) for key in ("interval", "coverage")),
+        head,
+        Head(w("bilan.coverage"), is_number=True),
     )
     whole_grid = Grid(w("bilan.caption", year=here["year"]), heads, rows, foot)
     return paginate(whole_grid, page, w, lambda other: look.link(PATH, **here, page=other))
@@ -277,7 +284,7 @@ def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[st
 def _name(look: Look, one: _Group, here: Mapping[str, object]) -> PageCell:
     w, by = look.w, here["by"]
     if not one.name or one.name == AUTRES:
-        return PageCell(w("bilan.merged"))
+        return PageCell(w("summary.rooms" if one.is_room else "bilan.merged"))
     if by == "entity":
         text = one.name.rpartition(ENTITY_SEPARATOR)[2]
         above = {**here, "entity": one.name}
@@ -331,58 +338,33 @@ def tiles_of(totals: Sequence[Row], w: Words) -> Iterable[tuple[str, str, str]]:
     """Yield (label, value, note) of emissions, energy and coverage; nothing without totals."""
     if not totals:
         return
-    whole, first = sum(map(amounts_of, totals), Amounts()), totals[0] if len(totals) == 1 else {}
-    yield w("bilan.total"), whole.emissions(w), interval_of(first, w)
-    yield w("bilan.total_energy"), whole.energy(w), interval_of(first, w, "kwh")
+    whole = sum(map(amounts_of, totals), Amounts())
+    yield w("bilan.total"), whole.emissions(w), ends_text(sum_ends(totals), w)
+    yield w("bilan.total_energy"), whole.energy(w), ends_text(sum_ends(totals, "kwh"), w, "kwh")
     yield w("bilan.total_coverage"), coverage_of(totals, w), w("bilan.coverage_note")
 
 
 def compare(totals: Sequence[Row], before: Document | None, w: Words) -> YearPair | None:
     """Compare one total with one of the year before: activity at the old factor, then the factor's change."""
     olds = () if before is None else before.tables["totals"]
-    if before is None or len(totals) != 1 or len(olds) != 1:
+    if len(totals) != 1 or len(olds) != 1 or (change := compare_years(totals[0], olds[0])) is None:
         return None
-    new, old = amounts_of(totals[0]), amounts_of(olds[0])
-    factors = [row.get("factor_kgco2e_per_kwh") for row in (olds[0], totals[0])]
-    if None in (new.grams, old.grams, new.energy_millijoules, old.energy_millijoules, *factors):
-        return None
-    assert new.grams is not None  # as just checked, for the type checker
-    assert old.grams is not None
-    assert new.energy_millijoules is not None
-    change = new.grams - old.grams
-    kwh = Fraction(new.energy_millijoules, MILLIJOULES_PER_KWH)
-    factor = (Fraction(repr(factors[1])) - Fraction(repr(factors[0]))) * kwh * GRAMS_PER_KILOGRAM
+    kilograms = (change.change_kgco2e, change.activity_kgco2e, change.factor_kgco2e)
     rows = (
-        (w("bilan.before"), f"{old.emissions(w)} {interval_of(olds[0], w)}".strip()),
-        (w("bilan.now"), f"{new.emissions(w)} {interval_of(totals[0], w)}".strip()),
-        (w("bilan.change"), _signed(change, w)),
-        (w("bilan.activity"), _signed(change - factor, w)),
-        (w("bilan.factor_effect"), _signed(factor, w)),
+        *(
+            (w(f"bilan.{key}"), amounts_of(row).emissions(w), interval_text(row, w))
+            for key, row in (("before", olds[0]), ("now", totals[0]))
+        ),
+        *(
+            (w(f"bilan.{key}"), signed(w.kilograms(abs(value)), value), "")
+            for key, value in zip(("change", "activity", "factor_effect"), kilograms, strict=True)
+        ),
     )
     first, last = (date.fromisoformat(str(totals[0][key])) for key in ("period_from", "period_to"))
     months = w("bilan.same_months", months=period_text(first, last - timedelta(days=1), w))
-    note = w("bilan.within_doubt") if _overlap(totals[0], olds[0]) else ""
-    share = w.percent(float(abs(change) / old.grams)) if old.grams else DASH
-    return YearPair(months, rows, f"{_sign(change)}{share}", note)
-
-
-def _signed(grams: Fraction, w: Words) -> str:
-    return _sign(grams) + w.grams(abs(grams))
-
-
-def _sign(change: Fraction) -> str:
-    return "+" if change > 0 else "−" if change < 0 else ""
-
-
-def _overlap(one: Row, other: Row) -> bool:
-    ends = []
-    for row in (one, other):
-        kind = "95" if "kgco2e_lo95" in row else "_sample"
-        low, high = row.get(f"kgco2e_lo{kind}"), row.get(f"kgco2e_hi{kind}")
-        if not isinstance(low, float | int) or not isinstance(high, float | int):
-            return False
-        ends.append((grams_of(low), grams_of(high)))
-    return ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]
+    share = abs(change.change_kgco2e) / change.before_kgco2e if change.before_kgco2e else None
+    text = DASH if share is None else signed(w.percent(share), change.change_kgco2e)
+    return YearPair(months, rows, text, w("bilan.within_doubt") if change.is_in_doubt else "")
 
 
 def _period(document: Document, w: Words) -> str:

@@ -21,6 +21,7 @@ from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query, is_within
+from veilleuse.collector.reports.summaries.rows import ends_text, sum_ends
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import (
     ENTITY,
@@ -41,7 +42,7 @@ from veilleuse.collector.web.pages.parts import (
     PageCell,
     amounts_of,
     cells,
-    interval_of,
+    interval_column,
     paginate,
 )
 from veilleuse.collector.web.problems import Problem
@@ -167,10 +168,9 @@ def _trail(look: Look, name: str, year: int) -> Iterable[tuple[str, str]]:
 def _tiles(totals: Sequence[Row], w: Words) -> Iterable[tuple[str, str, str]]:
     if not totals:
         return
-    first = totals[0] if len(totals) == 1 else {}
     whole = sum(map(amounts_of, totals), Amounts())
-    yield w("bilan.total"), whole.emissions(w), interval_of(first, w)
-    yield w("bilan.total_energy"), whole.energy(w), interval_of(first, w, "kwh")
+    yield w("bilan.total"), whole.emissions(w), ends_text(sum_ends(totals), w)
+    yield w("bilan.total_energy"), whole.energy(w), ends_text(sum_ends(totals, "kwh"), w, "kwh")
     yield w("bilan.total_coverage"), coverage_of(totals, w), w("bilan.coverage_note")
     if machines := sum(number_of(row, "n_fleet") for row in totals):
         yield w("entity.machines"), w.number(round(machines)), w("entity.machines_note")
@@ -178,20 +178,21 @@ def _tiles(totals: Sequence[Row], w: Words) -> Iterable[tuple[str, str, str]]:
 
 def _classes(rows: Iterable[Row], w: Words) -> Grid | None:
     """Return one line per class, the largest first."""
-    groups = _by(rows, "device_class")
-    largest = max((_grams(same) for same in groups.values()), default=Fraction(0))
+    groups = sorted(_by(rows, "device_class").items(), key=lambda one: -_grams(one[1]))
+    largest = max((_grams(same) for _, same in groups), default=Fraction(0))
+    head, intervals = interval_column([sum_ends(same) for _, same in groups], w)
     found = tuple(
         cells(
             w.word("device_class", name),
             _bar(same, largest, w),
             _whole(same).energy(w),
-            interval_of(same[0], w) or DASH if len(same) == 1 else DASH,
+            interval,
             coverage_of(same, w),
         )
-        for name, same in sorted(groups.items(), key=lambda one: -_grams(one[1]))
+        for (name, same), interval in zip(groups, intervals, strict=True)
     )
-    keys = ("by_class", "emissions", "energy", "interval", "coverage")
-    return Grid(w("entity.classes"), _heads(keys, w), found) if found else None
+    heads = (*_heads(("by_class", "emissions", "energy"), w), head, *_heads(("coverage",), w))
+    return Grid(w("entity.classes"), heads, found) if found else None
 
 
 def _months(rows: Iterable[Row], w: Words) -> Grid | None:
