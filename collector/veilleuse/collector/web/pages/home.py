@@ -62,7 +62,6 @@ class HomePage:
     title: str
     entities: tuple[str, ...]
     """Entities that the account is limited to."""
-    simulated: bool
     period: str = ""
     badge: str = ""
     tiles: tuple[HomeTile, ...] = ()
@@ -90,7 +89,6 @@ async def home(look: Look) -> Mapping[str, object]:
     page = HomePage(
         w("home.title", year=year),
         entities,
-        snapshot.fleet.kind.simulated,
         tiles=tuple(_live(snapshot, w)) if has_live else (),
         conditions=tuple(find_conditions(snapshot, months, w)) if has_live else (),
         has_live=has_live,
