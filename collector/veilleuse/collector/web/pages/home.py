@@ -158,7 +158,7 @@ def _year_tiles(
     if pair is None:
         yield HomeTile(w("home.change", year=year - 1), DASH, (why_not,) if why_not else ())
     else:
-        notes = (*(w("home.part", what=what, value=value) for what, value, _ in pair.rows[2:]), pair.note)
+        notes = (*(w("home.part", what=what, value=value) for what, value, _ in pair.rows[2:]), *pair.notes)
         yield HomeTile(w("home.change", year=year - 1), pair.share, tuple(filter(None, notes)))
     yield HomeTile(*others[1][:2], (others[1][2],), "/qualite")
 

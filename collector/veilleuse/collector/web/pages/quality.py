@@ -170,7 +170,7 @@ def _coverage(rows: Iterable[Row]) -> float:
 
 
 def _methods(rows: Iterable[Row], w: Words) -> Grid | None:
-    """Return the share of each method, of the rows that may tell it."""
+    """Return the share of each method. Rows of PCs tell only what of them is extrapolated."""
     energies: defaultdict[str, float] = defaultdict(float)
     for row in rows:
         mix, energy = row.get("method_mix"), number_of(row, "kwh_total")
@@ -178,7 +178,9 @@ def _methods(rows: Iterable[Row], w: Words) -> Grid | None:
             for method, share in mix.items():
                 energies[method] += energy * float(str(share))
         else:
-            energies["not_told"] += energy
+            extrapolated = number_of(row, "kwh_extrapolated")
+            energies["extrapolated"] += extrapolated
+            energies["not_told"] += energy - extrapolated
     whole = sum(energies.values())
     if not whole:
         return None
