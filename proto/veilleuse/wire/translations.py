@@ -11,9 +11,11 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-_FIELD: Final = re.compile(r"\{(\w+)(?::(may|must))?\}")
+_FIELD: Final = re.compile(r"\{(\w+)(?::(may|must|number))?\}")
 _BEFORE_A_MARK: Final = re.compile(r" (?=[;:!?»%])|(?<=«) ")
 _NO_BREAK: Final = "\u00a0"
+_NUMBER: Final = str.maketrans({",": "\u202f", ".": ",", "-": "\u2212", "%": "\u00a0%"})
+"""Signs of an English number → French ones."""
 _JOINT: Final = "; "
 """Errors say what, then what to do."""
 
@@ -30,8 +32,9 @@ class Translations:
 
     The catalogue maps a text to its translation. `{name}` in a text is a field, which the translation names
     again: `{name}` copies it, `{name:may}` translates it where the catalogue has it, and `{name:must}` makes
-    the pattern hold only for a field that the catalogue has. Of several patterns that fit, the one with the
-    longest literal text counts. Known texts joined by "; " are known too, which comes before any pattern.
+    the pattern hold only for a field that the catalogue has. `{name:number}` writes a number with French
+    signs. Of several patterns that fit, the one with the longest literal text counts. Known texts joined by
+    "; " are known too, which comes before any pattern.
     """
 
     def __init__(self, catalogue: Mapping[str, str]) -> None:
@@ -65,10 +68,11 @@ class Translations:
             return None
         values: dict[str, str] = {}
         for name, kind in _FIELD.findall(pattern.translated):
-            value = self.find(found[name]) if kind else found[name]
+            text = found[name]
+            value = text.translate(_NUMBER) if kind == "number" else self.find(text) if kind else text
             if value is None and kind == "must":
                 return None
-            values[name] = found[name] if value is None else value
+            values[name] = text if value is None else value
         return _FIELD.sub(lambda field: values[field[1]], pattern.translated)
 
 
@@ -89,14 +93,18 @@ def is_french(environment: Mapping[str, str]) -> bool:
 
 
 def read_french(package: str, *names: str) -> dict[str, str]:
-    """Read the French catalogue of a command line: TOML files of the package, and that of this package.
+    """Read the French catalogue of a command line: TOML files of the package, and that of this package."""
+    return read_catalogue("veilleuse.wire", "french.toml") | read_catalogue(package, *names)
 
-    A catalogue is written with plain spaces: those before a mark of punctuation are made unbreakable here.
+
+def read_catalogue(package: str, *names: str) -> dict[str, str]:
+    """Read a French catalogue: TOML files of the package.
+
+    They are written with plain spaces: those before a mark of punctuation are made unbreakable here.
     """
     import tomllib  # late, both: the agent's sender parses its command line with few modules
     from importlib.resources import files
 
-    own = files("veilleuse.wire").joinpath("french.toml")
-    places = [own, *(files(package).joinpath(name) for name in names)]
+    places = [files(package).joinpath(name) for name in names]
     tables = [table for place in places for table in tomllib.loads(place.read_text("utf-8")).values()]
     return {text: _BEFORE_A_MARK.sub(_NO_BREAK, other) for table in tables for text, other in table.items()}

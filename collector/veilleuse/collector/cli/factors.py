@@ -28,6 +28,7 @@ from veilleuse.collector.cli.shared import (
     print_json,
     print_result,
     print_table,
+    print_text,
     read_content,
     run_operation,
     who_and_why,
@@ -255,20 +256,20 @@ def _history_facts(row: InForce) -> FactorFacts:
 
 def _print_import(file: Path, parsed: FactorFile, found: FactorFacts) -> None:
     for refused in parsed.refused:
-        print(f"{file.name}, {refused.where}: {refused.why}")
+        print_text(f"{file.name}, {refused.where}: {refused.why}")
     for note in parsed.notes:
-        print(f"note: {note}")
+        print_text(f"note: {note}")
     for one in found["changed"]:
-        print(
+        print_text(
             f"{one['kind']:<10} {one['factor_id']:<24} {one['total_kgco2e_per_kwh']} "
             f"kgCO2e/kWh{_previous_text(one)}"
         )
     left = ", ".join(f"{number} {reason}" for reason, number in found["left"].items())
     if left:
-        print(f"left out: {left}")
+        print_text(f"left out: {left}")
     if not parsed.refused:
         would = "would change" if found["dry_run"] else "changed"
-        print(f"{found['factors']} factors in the file; {would}: {len(found['changed'])}")
+        print_text(f"{found['factors']} factors in the file; {would}: {len(found['changed'])}")
 
 
 def _previous_text(change: FactorFacts) -> str:
@@ -304,9 +305,9 @@ def show_mapping(config: ConfigOption = None, as_json: JsonOption = False) -> No
         return
     print_table([_mapping_row(line) for line in current.lines], empty="")
     if current.confirmed:
-        print(f"confirmed by {current.confirmed_by}, {moment(current.confirmed_unix_milliseconds)}")
+        print_text(f"confirmed by {current.confirmed_by}, {moment(current.confirmed_unix_milliseconds)}")
     else:
-        print(
+        print_text(
             "not confirmed yet: this is the product's default; see 'veilleuse factors mapping confirm --help'"
         )
 

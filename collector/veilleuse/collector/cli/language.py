@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
@@ -16,13 +17,16 @@ from typing import Any, Final
 from typer.core import TyperGroup
 
 from veilleuse.collector.settings import is_french
-from veilleuse.wire.translations import Translations, read_french
+from veilleuse.wire.translations import Translations, read_catalogue, read_french
 
 FILES: Final = ("locale/help.toml", "locale/errors.toml", "locale/output.toml")
+_CELLS: Final = "locale/cells.toml"
 _WORD: Final = re.compile(r"[A-Z]{3,}|<[a-z ]+>")
 """A placeholder in a line of usage, or the type of an option: HOST, <int range>."""
 _HELP: Final = re.compile(r"(?P<text>.*?)(?:(?P<space>^|  )\[(?P<facts>[^\[\]]*)\])?", re.DOTALL)
 """Help of an option, and the facts that the parser appends: [default: 10; required]."""
+_MARKED: Final = re.compile(r"(?P<mark>note|warning|refused): (?P<rest>.*)", re.DOTALL)
+"""A line with a mark before it: the rest is a text of its own."""
 _NO_BREAK: Final = "\u00a0"
 _Context: Final[Any] = TyperGroup.context_class
 _Formatter: Final[Any] = _Context.formatter_class
@@ -36,7 +40,37 @@ def translations() -> Translations:
 
 def translate(text: str) -> str:
     """Return the text in the language of the locale; a text without a translation stays English."""
-    return translations()(text) if is_french() else text
+    if not is_french():
+        return text
+    marked = _MARKED.fullmatch(text)
+    if marked is None or (rest := translations().find(marked["rest"])) is None:
+        return translations()(text)
+    return f"{translations()(marked['mark'])}{_NO_BREAK}: {rest}"
+
+
+def shows_french() -> bool:
+    """Tell if standard output is a terminal with a French reader: lines in a pipe are English everywhere."""
+    return is_french() and sys.stdout.isatty()
+
+
+def translate_lines(text: str) -> str:
+    """Translate lines for standard output, each by itself, where it shows French; indents stay."""
+    if not shows_french():
+        return text
+    lines = [(line.strip(), line[: len(line) - len(line.lstrip())]) for line in text.split("\n")]
+    return "\n".join(indent + translate(line) for line, indent in lines)
+
+
+def translate_cell(text: str, name: str = "") -> str:
+    """Translate a cell on a French terminal, if it is a word of ours, or one of the column `name`."""
+    if not shows_french():
+        return text
+    return _cells().find(f"{name}: {text}") or _cells()(text)
+
+
+@cache
+def _cells() -> Translations:
+    return Translations(read_catalogue("veilleuse.collector.cli", _CELLS))
 
 
 def join_sentences(*texts: str) -> str:
