@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from veilleuse.collector.calendars.files import WEEKDAYS
+from veilleuse.collector.cli.language import translate_cell
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -130,7 +133,7 @@ def _print_import(found: dict[str, Any]) -> None:
         made = "site made, " if found["created"] else ""
         print_text(f"{site}: {would}{made}{would if made else ''}imported")
         for line in found["changes"]:
-            print_text(f"  {line}")
+            print_text(f"  {_days_text(line) if ' → ' in line else line}")
         if found["distributed"]:
             when = f"from {found['from']} on" if found["from"] else "from their first contact on"
             closures = f"{found['closures']} closure{'s' * (found['closures'] != 1)}"
@@ -141,10 +144,15 @@ def _print_import(found: dict[str, Any]) -> None:
         print_note(f"warning: {line}")
 
 
+def _days_text(text: str) -> str:
+    """Return weekly hours with the weekdays as standard output names them."""
+    return re.sub("|".join(WEEKDAYS), lambda found: translate_cell(found[0]), text)
+
+
 def _print_year(found: dict[str, Any]) -> None:
     print_text(f"{found['site']}: {found['zone']}, {found['time_zone']}")
     print_text(
-        f"  open             {found['open']}{'' if found['declared'] else ' (default, nobody declared it)'}"
+        f"  open             {_days_text(found['open'])}{'' if found['declared'] else ' (default, nobody declared it)'}"
     )
     holidays = "none" if not found["public_holidays"] else "FR"
     print_text(f"  public holidays  {holidays}{' with Alsace-Moselle' if found['alsace_moselle'] else ''}")

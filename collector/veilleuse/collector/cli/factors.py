@@ -18,6 +18,7 @@ import typer
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, contexts_without_item
 from veilleuse.collector.cli import factor_contracts
 from veilleuse.collector.cli.factor_contracts import OnOption, book, factor_reader, versions_of
+from veilleuse.collector.cli.language import translate_cell
 from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
@@ -75,9 +76,9 @@ def list_factors(
         mark = "official" if one["official"] else "not applied"
         mark += "" if one["factor_sourced"] else ", not sourced"
         value = f"{one['factor_kgco2e_per_kwh']:<9g}"
-        version = f"  imported, version {one['version']}" if one["version"] else ""
+        version = translate_cell(f"imported, version {one['version']}") if one["version"] else ""
         print(
-            f"{one['zone']}  {one['valid_from']}  {value} kgCO2e/kWh  {one['factor_id']:<20} {mark}{version}"
+            f"{one['zone']}  {one['valid_from']}  {value} kgCO2e/kWh  {one['factor_id']:<20} {translate_cell(mark)}{version and f'  {version}'}"
         )
 
 

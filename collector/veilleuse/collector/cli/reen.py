@@ -16,6 +16,7 @@ from veilleuse.collector.cli.shared import (
     IN_PARTS,
     ConfigOption,
     JsonOption,
+    check_settings,
     load_settings,
     plural,
     print_json,
@@ -81,8 +82,10 @@ def import_file(
 @app.command()
 def template(
     name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(KINDS))],
+    config: ConfigOption = None,
 ) -> None:
     """Write an empty CSV file to standard output. Its comments say what each column means."""
+    check_settings(config)
     print(template_of(name), end="")
 
 

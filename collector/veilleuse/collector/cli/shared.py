@@ -113,6 +113,12 @@ def load_settings(config: Path | None) -> CollectorSettings:
     return read_settings(config)
 
 
+def check_settings(config: Path | None) -> None:
+    """Read a file that --config names, for a command that needs no settings. Raises ConfigurationError."""
+    if config is not None:
+        read_settings(config)
+
+
 def who_and_why(why: str, command: str) -> dict[str, Any]:
     """Return `who` and `why` of an operation, for the access journal. The default reason is the `command`."""
     try:
@@ -235,7 +241,7 @@ def _widths(heads: list[str], columns: list[list[str]], whole: int) -> list[int]
     room = whole - _GAP * (len(wanted) - 1)
     if sum(wanted) <= room:
         return wanted
-    first = max(map(cell_len, columns[0]))
+    first = max(map(cell_len, (heads[0], *columns[0])))
     most = max(wanted)
     while most > 1 and first + sum(min(width, most) for width in wanted[1:]) > room:
         most -= 1
