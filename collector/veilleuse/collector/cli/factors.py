@@ -265,7 +265,7 @@ def _print_import(file: Path, parsed: FactorFile, found: FactorFacts) -> None:
             f"{one['kind']:<10} {one['factor_id']:<24} {one['total_kgco2e_per_kwh']} "
             f"kgCO2e/kWh{_previous_text(one)}"
         )
-    left = ", ".join(f"{number} {reason}" for reason, number in found["left"].items())
+    left = ", ".join(translate_cell(f"{number} {reason}") for reason, number in found["left"].items())
     if left:
         print_text(f"left out: {left}")
     if not parsed.refused:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from veilleuse.collector.cli.language import translate_cell
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -246,7 +247,8 @@ def _import_text(stored: IntensityImport, left: Counter[str]) -> str:
         (stored.outranked, "behind a more final value"),
         *((number, why) for why, number in left.items()),
     ]
-    return ", ".join(f"{number} {word}" for number, word in parts if number) or "nothing"
+    told = [translate_cell(f"{number} {word}") for number, word in parts if number]
+    return ", ".join(told) or translate_cell("nothing")
 
 
 def _now() -> int:

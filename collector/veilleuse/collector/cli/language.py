@@ -25,8 +25,6 @@ _WORD: Final = re.compile(r"[A-Z]{3,}|<[a-z ]+>")
 """A placeholder in a line of usage, or the type of an option: HOST, <int range>."""
 _HELP: Final = re.compile(r"(?P<text>.*?)(?:(?P<space>^|  )\[(?P<facts>[^\[\]]*)\])?", re.DOTALL)
 """Help of an option, and the facts that the parser appends: [default: 10; required]."""
-_MARKED: Final = re.compile(r"(?P<mark>note|warning|refused): (?P<rest>.*)", re.DOTALL)
-"""A line with a mark before it: the rest is a text of its own."""
 _NO_BREAK: Final = "\u00a0"
 _Context: Final[Any] = TyperGroup.context_class
 _Formatter: Final[Any] = _Context.formatter_class
@@ -40,12 +38,7 @@ def translations() -> Translations:
 
 def translate(text: str) -> str:
     """Return the text in the language of the locale; a text without a translation stays English."""
-    if not is_french():
-        return text
-    marked = _MARKED.fullmatch(text)
-    if marked is None or (rest := translations().find(marked["rest"])) is None:
-        return translations()(text)
-    return f"{translations()(marked['mark'])}{_NO_BREAK}: {rest}"
+    return translations()(text) if is_french() else text
 
 
 def shows_french() -> bool:
