@@ -86,7 +86,7 @@ class Translations:
         for name, kind in _FIELD.findall(pattern.translated):
             values[name] = value = fields[name]
             if kind == "number":
-                values[name] = value.translate(_NUMBER)
+                values[name] = value.replace(" %", "%").translate(_NUMBER)
             elif kind and (found := self._find(value)) is not None:
                 values[name] = found.text
                 characters += found.characters
