@@ -45,7 +45,7 @@ def served(reading: Reading) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Reading, str]]:
     """Give a collector with a released month of two entities, and a server that is silent."""
     month, _ = last_month(reporting_day())
     with Filled(tmp_path_factory.mktemp("tasks") / "data") as data:
@@ -63,7 +63,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         publish_months(data, reporting_day())
         with Reading(data) as reading, served(reading) as found:
             reading.indicators.refresh()
-            yield found
+            yield reading, found
+
+
+@pytest.fixture
+def address(collector: tuple[Reading, str]) -> str:
+    """Give the collector's address."""
+    return collector[1]
 
 
 @pytest.fixture
@@ -121,3 +127,19 @@ def test_what_leaves_my_pc(browser: Browser, address: str):
     browser.click("Confidentialité")
     assert browser.clicks <= 1
     assert "simulé" in browser.text
+
+
+def test_signing_in_and_out(browser: Browser, collector: tuple[Reading, str]):
+    """A person signs in by the form, reads a page as who they are, and signs out again."""
+    token, address = collector[0].account("officer"), collector[1]
+    browser.open(f"{address}bilan?lang=fr")
+    browser.click("Connexion")
+    browser.fill("token", token)
+    browser.click("Se connecter")
+    assert browser.address == f"{address}bilan?lang=fr"
+    browser.click("Déconnecter")
+    assert browser.address.startswith(f"{address}connexion")
+    browser.open(f"{address}connexion?lang=fr")
+    browser.fill("token", token[:-1])
+    browser.click("Se connecter")
+    assert "Ce jeton n’ouvre rien" in browser.text

@@ -346,11 +346,14 @@ def _whole(column: str) -> str:
 
 
 def compare_indicators_of_sheet(fleet: Fleet, period: Period) -> None:
-    """Indicators of the sheet are the sums of the report's rows of its populations, or withheld by both."""
+    """Indicators of the sheet are the sums of the report's rows of its populations, or withheld by both.
+
+    By perimeter: a class can withhold months in which all machines together have a figure.
+    """
     document = json.loads((fleet.folder / f"reen-{period.first}.json").read_text())
     last_day(fleet, "REEN sheet", period, document)
     sheet = document["rows"]
-    report = json.loads((fleet.folder / file_of("indicators", period, GROUPINGS[2], "json")).read_text())
+    report = json.loads((fleet.folder / file_of("indicators", period, GROUPINGS[0], "json")).read_text())
     of = json_rows(report)
     for name in ("I1", "I2", "I3", "I4", "I6"):
         found = [row for row in sheet if row.get("indicator") == name]

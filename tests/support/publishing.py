@@ -57,6 +57,11 @@ class Publishing:
         with closing(SqlitePublicationReader(self._data.directory)) as reader:
             return reader.find(kind, first, end)
 
+    def years(self) -> frozenset[int]:
+        """See ports.PublicationReader."""
+        with closing(SqlitePublicationReader(self._data.directory)) as reader:
+            return reader.years()
+
     def waits(self, first: date, end: date) -> bool:
         """See ports.PublicationReader."""
         with closing(SqlitePublicationReader(self._data.directory)) as reader:

@@ -212,9 +212,13 @@ def told(tables: Sequence[OneTable]) -> str:
 
 
 def value_of(rows: Sequence[Row]) -> str:
-    """Return the figure of several rows together."""
+    """Return the figure of several rows together: none where one withholds it.
+
+    Incomplete rows are of the months that tell; those that withhold have rows of their own beside them.
+    """
     told = [row for row in rows if "value" in row]
-    if not told or any(row.get("withheld") for row in rows):
+    of_some_months = any(row.get("incomplete") for row in told)
+    if not told or (any(row.get("withheld") for row in rows) and not of_some_months):
         return "none"
     if told[0]["unit"] == "kWh":
         return repr(sum(row["value"] for row in told))

@@ -370,6 +370,9 @@ class PublicationReader(Protocol):
     def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
         """Return a publication as published; None without one."""
 
+    def years(self) -> frozenset[int]:
+        """Return the years of the stored publications."""
+
     def waits(self, first: date, end: date) -> bool:
         """Return whether records of machines under the disclosure rule,
         of days in [first, end), wait to be derived.

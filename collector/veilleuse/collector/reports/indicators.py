@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import partial, reduce
 from itertools import count, islice
 from typing import Final, NamedTuple
@@ -54,7 +53,7 @@ from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.inputs import Sources, cut_populations
 from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
-from veilleuse.collector.reports.machines import Stretch, machines_of, stretch_of
+from veilleuse.collector.reports.machines import machines_of, stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.savings import actions_in_force, compare_actions
 from veilleuse.wire.vocabulary import Population
@@ -228,20 +227,7 @@ def compute_indicators(
     if with_actions:
         groups += [(OF_ACTIONS, group) for group in action_groups(sources, query)]
     cut = () if sums.is_released else cut_populations(base.periods, stretch.months, base.hosts)
-    figures = _disclose_figures(groups, targets, k, cut)
-    return IndicatorFigures(tuple(_over_its_days(one, stretch) for one in figures), withheld)
-
-
-def _over_its_days(one: GroupFigure, stretch: Stretch) -> GroupFigure:
-    """Return a figure of machines over the days that it is made of, where these are not all of the period."""
-    line, (first, end) = TABLE[one.meta.indicator], stretch.months
-    if line.made_of is not IndicatorInput.MACHINES:
-        return one
-    if line.days is not None:
-        first, end = stretch.until - timedelta(days=line.days), stretch.until
-    elif not line.has_history:
-        first, end = stretch.last_day, stretch.last_day + timedelta(days=1)
-    return one._replace(key=one.key.over(first, end)) if first < end else one
+    return IndicatorFigures(_disclose_figures(groups, targets, k, cut), withheld)
 
 
 def _disclose_figures(

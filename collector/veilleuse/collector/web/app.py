@@ -64,7 +64,7 @@ HEADERS: Final = (
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
@@ -240,7 +240,11 @@ def _page(context: HandlerContext, page: WebPage) -> Handler:
             built = await page.build(look)
         except Problem as problem:
             return _html(context, "error.html", look, problem.status, text=problem.sentence(look.w))
-        return built if isinstance(built, Response) else _html(context, f"{page.name}.html", look, **built)
+        if isinstance(built, Response):
+            return built
+        has_figures = page.guard is not Guard.OPEN
+        simulated = has_figures and await look.is_simulated()
+        return _html(context, f"{page.name}.html", look, simulated=simulated, **built)
 
     return show
 
@@ -248,7 +252,8 @@ def _page(context: HandlerContext, page: WebPage) -> Handler:
 def _sign_in_page(context: HandlerContext, request: Request, code: int, error: str) -> Response:
     """Answer the form that takes a token."""
     look = _look(context, request)
-    asked = request.query_params.get("next", "") if request.url.path == SIGN_IN else _path_and_query(request)
+    is_form = request.url.path == SIGN_IN
+    asked = request.query_params.get("next") or look.link("/") if is_form else _path_and_query(request)
     return _html(context, "sign_in.html", look, code, error=error, next=local_path(asked))
 
 
@@ -330,9 +335,8 @@ def _templates() -> Environment:
 def _html(context: HandlerContext, template: str, look: Look, code: int = 200, **values: object) -> Response:
     """Render a template. The menu has the pages that the caller may open."""
     w, menu = look.w, [page for page in PAGES if page.in_menu and look.caller.may(page.guard)]
-    body = context.templates.get_template(template).render(
-        w=w, version=context.version, code=code, look=look, menu=menu, **values
-    )
+    always = {"w": w, "version": context.version, "code": code, "look": look, "menu": menu}
+    body = context.templates.get_template(template).render(always | {"simulated": False} | values)
     headers = {
         "content-language": w("lang"),
         "vary": "Accept-Language, Cookie",

@@ -36,7 +36,8 @@ def sign_in_routes(access: AccessControl, form_page: FormPage) -> list[Route]:
 
     async def sign_in(request: Request) -> Response:
         """Take a token: answer the page that was asked for, with the cookie, or the form again."""
-        _refuse_other_sites(request)
+        if _is_of_another_site(request):
+            return form_page(request, 403, "other_site")
         form = await _form(request)
         token = form.get("token", "").strip()[: MAX_TOKEN_CHARACTERS + 1]
         caller = await access.caller_with(token or None)
@@ -51,7 +52,8 @@ def sign_in_routes(access: AccessControl, form_page: FormPage) -> list[Route]:
 
     async def sign_out(request: Request) -> Response:
         """Forget the cookie."""
-        _refuse_other_sites(request)
+        if _is_of_another_site(request):
+            return form_page(request, 403, "other_site")
         response = RedirectResponse(SIGN_IN, _SEE_OTHER)
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response
@@ -78,13 +80,15 @@ def _by_method(
     return handle
 
 
-def _refuse_other_sites(request: Request) -> None:
-    """Refuse a form that another site made a browser send."""
-    origin, host = request.headers.get("origin"), request.headers.get("host", "")
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") or (
-        origin is not None and urlsplit(origin).netloc != host
-    ):
-        raise HTTPException(403)
+def _is_of_another_site(request: Request) -> bool:
+    """Tell whether another site made a browser send this form.
+
+    Browsers say which site a form is of; older ones only its origin, which a proxy's Host may not match.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    return origin is not None and urlsplit(origin).netloc != request.headers.get("host", "")
 
 
 async def _form(request: Request) -> dict[str, str]:

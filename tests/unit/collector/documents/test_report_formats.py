@@ -386,7 +386,7 @@ def test_drawings_have_their_alternative(written):
     drawn = [a for tag, a in read.elements if tag == "svg" and a.get("role") == "img"]
     assert [a["aria-labelledby"] for a in drawn] == ["chart-1", "chart-2", "chart-3"]
     captions = [table.caption for table in read.sections["charts"]]
-    assert captions[2] == "Valeurs du graphique : Énergie par mois"
+    assert captions[2] == "Valeurs du graphique\u00a0: Énergie par mois"
     assert all(a.get("aria-hidden") == "true" for tag, a in read.elements if tag == "svg" and a not in drawn)
 
 

@@ -196,7 +196,7 @@ def test_the_french_workbook_speaks_french():
     )
     (item,) = sheet_rows(book["Postes du bilan carbone"])
     assert item["beges_item"] == "2.1 Émissions indirectes liées à la consommation d’électricité"
-    assert item["ghg_category"] == "Scope 2 : énergie achetée"
+    assert item["ghg_category"] == "Scope 2\u00a0: énergie achetée"
 
 
 def test_charts_are_not_drawn_over_rows():

@@ -174,6 +174,9 @@ class Kept:
     def __init__(self) -> None:
         self.all: dict[tuple[PublicationKind, date, date], Publication] = {}
 
+    def years(self) -> frozenset[int]:
+        return frozenset(first.year for _, first, _ in self.all)
+
     def summary(self, kind: PublicationKind, first: date, end: date) -> PublicationSummary | None:
         one = self.find(kind, first, end)
         if one is None:

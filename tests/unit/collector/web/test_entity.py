@@ -174,8 +174,8 @@ def test_its_year_is_a_file(reading: Reading, tokens: dict[str, str]):
 
 
 def test_other_pages_link_to_it(reading: Reading, tokens: dict[str, str]):
-    """Leaves of the yearly figure, and the lines of the coverage, lead to the entity."""
-    for path in ("/bilan?year=2026&by=entity&entity=L+%3E+Colleges", "/qualite?"):
+    """The entity above, and the lines of the coverage, lead to the entity."""
+    for path in ("/entite?year=2026&name=L+%3E+Colleges", "/qualite?"):
         assert 'href="/entite?lang=en&name=L+%3E+Colleges+%3E+C1' in page(reading, path, tokens["reader"])
 
 

@@ -60,7 +60,7 @@ def test_a_person_signs_in_and_out(reading):
     kept = {"cookie": cookie.partition(";")[0]}
     page = send(reading, "GET", "/?lang=fr", headers=kept)
     assert page.status_code == 200
-    assert "Déconnecter « grafana »" in page.text
+    assert "Déconnecter «\u00a0grafana\u00a0»" in page.text
     assert page.headers["cache-control"] == "no-store"
     gone = send(reading, "POST", "/deconnexion", headers=kept)
     assert (gone.status_code, gone.headers["location"]) == (303, "/connexion")
@@ -84,6 +84,8 @@ def test_another_site_signs_nobody_in(reading):
     assert sign_in(reading, token, origin="https://evil.example").status_code == 403
     assert sign_in(reading, token, **{"sec-fetch-site": "cross-site"}).status_code == 403
     assert sign_in(reading, token, origin=f"https://{HOST}").status_code == 303
+    behind_proxy = {"origin": "https://veilleuse.example", "sec-fetch-site": "same-origin"}
+    assert sign_in(reading, token, **behind_proxy).status_code == 303
     crossed = {"origin": "https://evil.example"}
     assert send(reading, "POST", "/deconnexion", headers=crossed).status_code == 403
 

@@ -421,7 +421,7 @@ def test_security_headers_everywhere(client, route):
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert response.headers["x-content-type-options"] == "nosniff"
-    assert response.headers["referrer-policy"] == "no-referrer"
+    assert response.headers["referrer-policy"] == "same-origin"
     assert "import" not in response.text or route == "/"
 
 

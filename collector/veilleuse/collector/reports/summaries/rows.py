@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from veilleuse.collector.documents.document import (
     LANGUAGES,
@@ -23,7 +22,7 @@ from veilleuse.collector.documents.document import (
     Text,
     Value,
 )
-from veilleuse.collector.documents.text import NO_BREAK, Words, words
+from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.model.closed_years import YearState
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL
@@ -42,15 +41,15 @@ GROUP_COLUMNS: Final = (
     "n_fleet",
 )
 """Columns of a table of groups, after their name."""
-_FRENCH_MARKS: Final = re.compile(r" (?=[:;!?»])|(?<=«) ")
+Ends: TypeAlias = tuple[str, float, float]
+"""Kind of an interval, and its ends."""
 _KINDS: Final = ((FULL_INTERVAL, "95"), (SAMPLE_INTERVAL, "_sample"))
 """Kind of an interval → end of its columns' names."""
 
 
 def both(write: Callable[[Words], str]) -> Text:
-    """Return a text in both languages. French marks and quotes do not stand at the edge of a line."""
-    found = {language: write(words(language)) for language in LANGUAGES}
-    return {**found, "fr": _FRENCH_MARKS.sub(NO_BREAK, found["fr"])}
+    """Return a text in both languages."""
+    return {language: write(words(language)) for language in LANGUAGES}
 
 
 def said(key: str, **values: object) -> Text:
@@ -69,7 +68,7 @@ def number(row: Row, name: str) -> float | None:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def ends_of(row: Row, unit: str = "kgco2e") -> tuple[str, float, float] | None:
+def ends_of(row: Row, unit: str = "kgco2e") -> Ends | None:
     """Return kind and ends of a row's interval of `kgco2e` or `kwh`; None without one."""
     for kind, end in _KINDS:
         low, high = number(row, f"{unit}_lo{end}"), number(row, f"{unit}_hi{end}")
@@ -80,12 +79,29 @@ def ends_of(row: Row, unit: str = "kgco2e") -> tuple[str, float, float] | None:
 
 def interval_text(row: Row, w: Words, unit: str = "kgco2e") -> str:
     """Write the interval of a row and its kind; empty without one."""
-    ends = ends_of(row, unit)
+    return ends_text(ends_of(row, unit), w, unit)
+
+
+def ends_text(ends: Ends | None, w: Words, unit: str = "kgco2e", *, with_kind: bool = True) -> str:
+    """Write an interval, and its kind; empty without one."""
     if ends is None:
         return ""
     write = w.kwh if unit == "kwh" else w.kilograms
     low, high = map(write, ends[1:])
+    if not with_kind:
+        return w("amounts.range", low=low, high=high)
     return w("amounts.interval", low=low, high=high, interval=w.word("interval", ends[0]))
+
+
+def sum_ends(rows: Iterable[Row], unit: str = "kgco2e") -> Ends | None:
+    """Add the intervals of rows, as if the errors of all were the same; None where a row has none."""
+    ends = [ends_of(row, unit) for row in rows if number(row, f"{unit}_total") is not None]
+    known = [one for one in ends if one is not None]
+    if not known or len(known) < len(ends):
+        return None
+    kinds = {kind for kind, _, _ in known}
+    kind = kinds.pop() if len(kinds) == 1 else SAMPLE_INTERVAL
+    return kind, math.fsum(one[1] for one in known), math.fsum(one[2] for one in known)
 
 
 def status_of(document: Document) -> Text:
@@ -138,11 +154,8 @@ def sum_rows(rows: Sequence[Row]) -> dict[str, Value]:
         known = [value for row in rows if (value := number(row, name)) is not None]
         if known:
             found[name] = math.fsum(known)
-    emitting = [row for row in rows if number(row, "kgco2e_total") is not None]
-    ends = [ends_of(row) for row in emitting]
-    if ends and None not in ends:
-        found["kgco2e_low"] = math.fsum(one[1] for one in ends if one)
-        found["kgco2e_high"] = math.fsum(one[2] for one in ends if one)
+    if (ends := sum_ends(rows)) is not None:
+        _, found["kgco2e_low"], found["kgco2e_high"] = ends
     machines = [row for row in rows if row.get("device_class") != MONITOR] or rows
     found |= _coverage(machines)
     counted = [row for row in machines if row.get("power_context") != PowerContext.HOME]

@@ -118,6 +118,12 @@ class SqlitePublicationReader(BesideReader):
         row = self._row(_FIND, kind.value, first.toordinal(), end.toordinal())
         return None if row is None else Publication(*_dated(self._data, row[:3]), *row[3:])
 
+    def years(self) -> frozenset[int]:
+        """Return the years of the stored publications."""
+        with self._asking() as connection:
+            rows = connection.execute("SELECT DISTINCT first_day FROM published_periods").fetchall()
+        return frozenset(date.fromordinal(first).year for (first,) in rows)
+
     def waits(self, first: date, end: date) -> bool:
         """Tell whether records of machines under the rule of disclosure, of days in [first, end), wait to be
         derived.

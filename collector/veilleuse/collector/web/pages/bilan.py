@@ -18,11 +18,21 @@ from starlette.responses import Response
 from veilleuse.collector.documents.charts import Series, columns
 from veilleuse.collector.documents.document import FOR_PEOPLE, RELEASED_UNTIL, Document, Row
 from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.model.closed_years import YearState
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.summaries import emissions as emissions_summary
+from veilleuse.collector.reports.summaries.change import compare_years
+from veilleuse.collector.reports.summaries.rows import (
+    ends_text,
+    interval_text,
+    number,
+    signed,
+    status_of,
+    sum_ends,
+)
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.months import period_text
@@ -33,12 +43,12 @@ from veilleuse.collector.web.pages.parts import (
     PageCell,
     amounts_of,
     cells,
-    grams_of,
-    interval_of,
+    interval_column,
     paginate,
 )
 from veilleuse.collector.web.problems import Problem
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM
+from veilleuse.wire.vocabulary import Population
 
 PATH: Final = "/bilan"
 ENTITY: Final = "/entite"
@@ -48,6 +58,9 @@ _DIMENSIONS: Final = {"class": "device_class"}
 _COLUMNS: Final = {"class": "device_class", "month": "period_from"}
 FORMATS: Final = ("pdf", "xlsx", "csv", "json")
 _RELEASED: Final = "released"
+_CLOSED: Final = (YearState.CLOSED_PROVISIONAL.value, YearState.CLOSED_DEFINITIVE.value)
+_OTHER_COVERAGE: Final = 1.5
+"""From this ratio of two coverages on, one year extrapolates much that the other one measures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +68,12 @@ class YearPair:
     """This year beside the same months of the one before."""
 
     months: str
-    rows: tuple[tuple[str, str], ...]
-    """(what, value): before, now, the change and its parts."""
+    rows: tuple[tuple[str, str, str], ...]
+    """(what, value, interval and coverage or nothing): before, now, the change and its parts."""
     share: str
     """Change ÷ the year before, with its sign."""
-    note: str
+    notes: tuple[str, ...]
+    """Why the change may be none of the machines'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +86,13 @@ class BilanPage:
     badge: str
     badge_text: str
     period: str
+    status: str
+    """Of a closed year: when it was closed, and by whom."""
     tiles: tuple[tuple[str, str, str], ...]
     """(label, value, note)."""
     grid: Grid | None
     months: object
     """Drawing by month; None where rows are not months."""
-    trail: tuple[tuple[str, str], ...]
-    """(name, address) of the branches above."""
     comparison: YearPair | None
     why_not_compared: str
     downloads: tuple[tuple[str, str], ...]
@@ -91,8 +105,7 @@ async def bilan(look: Look) -> Mapping[str, object] | Response:
     """Build the page, or the file that `format` asks for."""
     years = await look.read(lambda store: years_of(store, look.today))
     year = look.whole_number("year", years[0], 2000, look.today.year)
-    by = look.choice("by", BY)
-    branch, form = look.parameter("entity"), look.parameter("format")
+    by, form = look.choice("by", BY), look.parameter("format")
     query = year_query(year, _DIMENSIONS.get(by, by))
     document = await look.document(ResourceKind.EMISSIONS, query)
     if form:
@@ -101,8 +114,9 @@ async def bilan(look: Look) -> Mapping[str, object] | Response:
         shown = await with_summary(look, document, query, form)
         return await look.file(shown, form, f"veilleuse-{year}-{by}")
     before, why_not = await year_before(look, document, year)
-    page = _page(look, document, year, by, branch, before, why_not)
-    return {"page": page, "years": years, "bys": BY}
+    page = _page(look, document, year, by, before, why_not)
+    links = {one: look.link(PATH, year=one, by=by) for one in sorted({*years, year}, reverse=True)}
+    return {"page": page, "years": links, "bys": BY}
 
 
 async def with_summary(look: Look, document: Document, query: Query, form: str) -> Document:
@@ -122,18 +136,13 @@ def badge_of(document: Document) -> str:
     """Return whether the figures are provisional, closed or unreleased."""
     if document.head.get(BASIS) != _RELEASED:
         return "unreleased"
-    return "closed" if document.head.get("state") == "closed_definitive" else "provisional"
+    return "closed" if document.head.get("state") == YearState.CLOSED_DEFINITIVE.value else "provisional"
 
 
 def years_of(store: ReadStore, today: date) -> tuple[int, ...]:
-    """Return the years that may have figures, newest first: since the first records or closed year."""
-    first = min(
-        (store.data.ran_since(today).year, *(one.year for one in store.closings.revisions())),
-        default=today.year,
-    )
-    oldest = store.data.hosts()
-    begun = min((one.enrolled_on.year for one in oldest), default=first)
-    return tuple(range(today.year, min(first, begun) - 1, -1))
+    """Return the years with released months or a closed figure, and this one, newest first."""
+    closed = {one.year for one in store.closings.revisions()}
+    return tuple(sorted({today.year, *store.publications.years(), *closed}, reverse=True))
 
 
 async def year_before(look: Look, document: Document, year: int) -> tuple[Document | None, str]:
@@ -164,15 +173,14 @@ def _page(
     document: Document,
     year: int,
     by: str,
-    branch: str,
     before: Document | None,
     why_not: str,
 ) -> BilanPage:
     w, rows = look.w, document.tables["rows"]
     totals = document.tables.get("totals", ())
     whole = sum(map(amounts_of, totals), Amounts())
-    groups = _groups(rows, by, branch)
-    here = {"year": year, "by": by, "entity": branch or None}
+    groups = _groups(rows, by)
+    here = {"year": year, "by": by}
     badge = badge_of(document)
     return BilanPage(
         year,
@@ -180,17 +188,17 @@ def _page(
         w("bilan.title", year=year),
         badge,
         w(f"bilan.badge_{badge}"),
-        _period(document, w),
+        _period(document, w) if totals else "",
+        w.text(status_of(document))[0] if document.head.get("state") in _CLOSED else "",
         tuple(tiles_of(totals, w)),
         _grid(look, groups, whole, here) if groups else None,
         _months(groups, w) if by == "month" and groups else None,
-        tuple(_trail(look, branch, here)) if by == "entity" else (),
         compare(totals, before, w),
         why_not,
         tuple((w(f"bilan.as_{form}"), look.link(PATH, **here | {"format": form})) for form in FORMATS),
         tuple(_factors(document, w)),
         tuple(w.text(one)[0] for one in document.assumptions),
-        w("bilan.empty_site" if by == "site" and not look.is_admin else "bilan.empty"),
+        w("bilan.empty_site" if _is_no_answer(document) else "bilan.empty"),
     )
 
 
@@ -202,31 +210,23 @@ class _Group:
     """Value of the column; empty for merged groups."""
     amounts: Amounts
     rows: tuple[Row, ...]
-    has_more: bool = False
-    """True for a branch of entities with others below."""
+    is_room: bool = False
+    """True for what server rooms draw beside the entities' servers."""
 
 
-def _groups(rows: Iterable[Row], by: str, branch: str) -> list[_Group]:
-    """Return the groups: by month in order, else the largest first."""
-    found: dict[str, list[Row]] = {}
-    deeper: set[str] = set()
-    depth = len(branch.split(ENTITY_SEPARATOR)) + 1 if branch else 0
+def _groups(rows: Sequence[Row], by: str) -> list[_Group]:
+    """Return the groups: by month in order, else the largest first. Entities are those of the first fork."""
+    found: dict[tuple[str, bool], list[Row]] = {}
+    depth = _first_fork(rows) if by == "entity" else 0
     for row in rows:
         name = str(row.get(_COLUMNS.get(by, by)) or "")
-        if by == "entity" and name and name != AUTRES:
-            if branch and name != branch and not name.startswith(branch + ENTITY_SEPARATOR):
-                continue
-            parts = name.split(ENTITY_SEPARATOR)
-            length = depth or _first_fork(rows)
-            if len(parts) > length:
-                name = ENTITY_SEPARATOR.join(parts[:length])
-                deeper.add(name)
-        elif branch:
-            continue
-        found.setdefault(name, []).append(row)
+        if depth and name != AUTRES:
+            name = ENTITY_SEPARATOR.join(name.split(ENTITY_SEPARATOR)[:depth])
+        is_room = by == "entity" and not name and row.get("population") == Population.SERVER
+        found.setdefault((name, is_room), []).append(row)
     groups = [
-        _Group(name, sum(map(amounts_of, same), Amounts()), tuple(same), name in deeper)
-        for name, same in found.items()
+        _Group(name, sum(map(amounts_of, same), Amounts()), tuple(same), is_room)
+        for (name, is_room), same in found.items()
     ]
     if by == "month":
         return sorted(groups, key=lambda one: one.name)
@@ -249,6 +249,7 @@ def _first_fork(rows: Iterable[Row]) -> int:
 def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[str, object]) -> Grid:
     w = look.w
     largest = max((one.amounts.grams or Fraction(0) for one in groups), default=Fraction(0))
+    head, intervals = interval_column([sum_ends(one.rows) for one in groups], w)
     rows = tuple(
         cells(
             _name(look, one, here),
@@ -257,10 +258,10 @@ def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[st
             ),
             _share(one.amounts, whole, w),
             one.amounts.energy(w),
-            interval_of(one.rows[0], w) or DASH if len(one.rows) == 1 else DASH,
+            interval,
             coverage_of(one.rows, w),
         )
-        for one in groups
+        for one, interval in zip(groups, intervals, strict=True)
     )
     shown = sum((one.amounts for one in groups), Amounts())
     page = look.whole_number("page", 1, 1, 10_000)
@@ -268,7 +269,8 @@ def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[st
     heads = (
         Head(w(f"bilan.by_{here['by']}")),
         *(Head(w(f"bilan.{key}"), is_number=True) for key in ("emissions", "share", "energy")),
-        *(Head(w(f"bilan.{key}")) for key in ("interval", "coverage")),
+        head,
+        Head(w("bilan.coverage"), is_number=True),
     )
     whole_grid = Grid(w("bilan.caption", year=here["year"]), heads, rows, foot)
     return paginate(whole_grid, page, w, lambda other: look.link(PATH, **here, page=other))
@@ -277,12 +279,10 @@ def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[st
 def _name(look: Look, one: _Group, here: Mapping[str, object]) -> PageCell:
     w, by = look.w, here["by"]
     if not one.name or one.name == AUTRES:
-        return PageCell(w("bilan.merged"))
+        return PageCell(w("summary.rooms" if one.is_room else "bilan.merged"))
     if by == "entity":
         text = one.name.rpartition(ENTITY_SEPARATOR)[2]
-        above = {**here, "entity": one.name}
-        leaf = look.link(ENTITY, name=one.name, year=here["year"])
-        return PageCell(text, link=look.link(PATH, **above) if one.has_more else leaf)
+        return PageCell(text, link=look.link(ENTITY, name=one.name, year=here["year"]))
     if by == "month":
         return PageCell(w.month(date.fromisoformat(one.name)))
     words = {"class": "device_class"}.get(str(by), str(by))
@@ -317,72 +317,56 @@ def _months(groups: Sequence[_Group], w: Words) -> object:
     return columns("months", title, labels, [Series(title, scaled, 0)], w.tick, unit=f"{unit}CO₂e")
 
 
-def _trail(look: Look, branch: str, here: Mapping[str, object]) -> Iterable[tuple[str, str]]:
-    if not branch:
-        return
-    parts = branch.split(ENTITY_SEPARATOR)
-    yield look.w("bilan.all"), look.link(PATH, **{**here, "entity": None})
-    for depth in range(1, len(parts) + 1):
-        path = ENTITY_SEPARATOR.join(parts[:depth])
-        yield parts[depth - 1], look.link(PATH, **{**here, "entity": path}) if depth < len(parts) else ""
-
-
 def tiles_of(totals: Sequence[Row], w: Words) -> Iterable[tuple[str, str, str]]:
     """Yield (label, value, note) of emissions, energy and coverage; nothing without totals."""
     if not totals:
         return
-    whole, first = sum(map(amounts_of, totals), Amounts()), totals[0] if len(totals) == 1 else {}
-    yield w("bilan.total"), whole.emissions(w), interval_of(first, w)
-    yield w("bilan.total_energy"), whole.energy(w), interval_of(first, w, "kwh")
+    whole = sum(map(amounts_of, totals), Amounts())
+    yield w("bilan.total"), whole.emissions(w), ends_text(sum_ends(totals), w)
+    yield w("bilan.total_energy"), whole.energy(w), ends_text(sum_ends(totals, "kwh"), w, "kwh")
     yield w("bilan.total_coverage"), coverage_of(totals, w), w("bilan.coverage_note")
 
 
 def compare(totals: Sequence[Row], before: Document | None, w: Words) -> YearPair | None:
     """Compare one total with one of the year before: activity at the old factor, then the factor's change."""
     olds = () if before is None else before.tables["totals"]
-    if before is None or len(totals) != 1 or len(olds) != 1:
+    if len(totals) != 1 or len(olds) != 1 or (change := compare_years(totals[0], olds[0])) is None:
         return None
-    new, old = amounts_of(totals[0]), amounts_of(olds[0])
-    factors = [row.get("factor_kgco2e_per_kwh") for row in (olds[0], totals[0])]
-    if None in (new.grams, old.grams, new.energy_millijoules, old.energy_millijoules, *factors):
-        return None
-    assert new.grams is not None  # as just checked, for the type checker
-    assert old.grams is not None
-    assert new.energy_millijoules is not None
-    change = new.grams - old.grams
-    kwh = Fraction(new.energy_millijoules, MILLIJOULES_PER_KWH)
-    factor = (Fraction(repr(factors[1])) - Fraction(repr(factors[0]))) * kwh * GRAMS_PER_KILOGRAM
+    kilograms = (change.change_kgco2e, change.activity_kgco2e, change.factor_kgco2e)
     rows = (
-        (w("bilan.before"), f"{old.emissions(w)} {interval_of(olds[0], w)}".strip()),
-        (w("bilan.now"), f"{new.emissions(w)} {interval_of(totals[0], w)}".strip()),
-        (w("bilan.change"), _signed(change, w)),
-        (w("bilan.activity"), _signed(change - factor, w)),
-        (w("bilan.factor_effect"), _signed(factor, w)),
+        *(
+            (w(f"bilan.{key}"), amounts_of(row).emissions(w), _certainty(row, w))
+            for key, row in (("before", olds[0]), ("now", totals[0]))
+        ),
+        *(
+            (w(f"bilan.{key}"), signed(w.kilograms(abs(value)), value), "")
+            for key, value in zip(("change", "activity", "factor_effect"), kilograms, strict=True)
+        ),
     )
     first, last = (date.fromisoformat(str(totals[0][key])) for key in ("period_from", "period_to"))
     months = w("bilan.same_months", months=period_text(first, last - timedelta(days=1), w))
-    note = w("bilan.within_doubt") if _overlap(totals[0], olds[0]) else ""
-    share = w.percent(float(abs(change) / old.grams)) if old.grams else DASH
-    return YearPair(months, rows, f"{_sign(change)}{share}", note)
+    share = abs(change.change_kgco2e) / change.before_kgco2e if change.before_kgco2e else None
+    text = DASH if share is None else signed(w.percent(share), change.change_kgco2e)
+    shares = [number(row, "coverage_states") or 0.0 for row in (olds[0], totals[0])]
+    notes = [w("bilan.within_doubt")] if change.is_in_doubt else []
+    if max(shares) >= _OTHER_COVERAGE * min(shares):
+        notes.append(w("bilan.coverage_changed", before=w.percent(shares[0]), now=w.percent(shares[1])))
+    return YearPair(months, rows, text, tuple(notes))
 
 
-def _signed(grams: Fraction, w: Words) -> str:
-    return _sign(grams) + w.grams(abs(grams))
+def _certainty(row: Row, w: Words) -> str:
+    """Write the interval of a total, and the coverage behind it."""
+    covered = w("bilan.covered", share=coverage_of((row,), w))
+    return (
+        w("bilan.and_covered", interval=interval, covered=covered)
+        if (interval := interval_text(row, w))
+        else covered
+    )
 
 
-def _sign(change: Fraction) -> str:
-    return "+" if change > 0 else "−" if change < 0 else ""
-
-
-def _overlap(one: Row, other: Row) -> bool:
-    ends = []
-    for row in (one, other):
-        kind = "95" if "kgco2e_lo95" in row else "_sample"
-        low, high = row.get(f"kgco2e_lo{kind}"), row.get(f"kgco2e_hi{kind}")
-        if not isinstance(low, float | int) or not isinstance(high, float | int):
-            return False
-        ends.append((grams_of(low), grams_of(high)))
-    return ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]
+def _is_no_answer(document: Document) -> bool:
+    """Tell whether the released months answer no such grouping."""
+    return any(row.get("reason") == "grouping" for row in document.tables.get("withheld", ()))
 
 
 def _period(document: Document, w: Words) -> str:

@@ -59,7 +59,6 @@ class FirstPage:
 
     day: str
     time: str
-    simulated: bool
     collector_down: bool
     has_hosts: bool
     silences: tuple[str, ...]
@@ -93,7 +92,6 @@ def first_page(snapshot: Snapshot, w: Words) -> FirstPage:
     return FirstPage(
         w.long_day(moment.date()),
         f"{moment:%H:%M}",
-        fleet.kind.simulated,
         snapshot.health is None,
         bool(fleet.places),
         tuple(

@@ -132,6 +132,11 @@ class Look:
         given = {name: value for name, value in parameters.items() if value is not None}
         return f"{path}?{urlencode({LANGUAGE: self.w.language, **given})}"
 
+    def sign_in_link(self) -> str:
+        """Return the address of the form that leads back to this page."""
+        url, form = self.request.url, "/connexion"
+        return self.link(form, next=f"{url.path}?{url.query}" if url.path != form else None)
+
     def in_other_language(self) -> str:
         """Return the address of this page in the other language."""
         kept = [(name, value) for name, value in self.request.query_params.multi_items() if name != LANGUAGE]
@@ -141,6 +146,14 @@ class Look:
         """Take a snapshot of the live fleet. Only servers, counts and released months of it may be shown."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.context.reading, self.context.snapshots.take_snapshot)
+
+    async def is_simulated(self) -> bool:
+        """Tell whether the data directory is simulated; it stays what it is."""
+        known = self.context.results.get("simulated")
+        if known is None:
+            kind = (await self.snapshot()).fleet.kind
+            known = self.context.results["simulated"] = (None, kind.simulated)
+        return bool(known[1])
 
     async def read(self, job: Callable[[ReadStore], T]) -> T:
         """Run a job with an opened store, in a thread. Raises Problem."""

@@ -62,7 +62,6 @@ class HomePage:
     title: str
     entities: tuple[str, ...]
     """Entities that the account is limited to."""
-    simulated: bool
     period: str = ""
     badge: str = ""
     tiles: tuple[HomeTile, ...] = ()
@@ -90,7 +89,6 @@ async def home(look: Look) -> Mapping[str, object]:
     page = HomePage(
         w("home.title", year=year),
         entities,
-        snapshot.fleet.kind.simulated,
         tiles=tuple(_live(snapshot, w)) if has_live else (),
         conditions=tuple(find_conditions(snapshot, months, w)) if has_live else (),
         has_live=has_live,
@@ -160,7 +158,7 @@ def _year_tiles(
     if pair is None:
         yield HomeTile(w("home.change", year=year - 1), DASH, (why_not,) if why_not else ())
     else:
-        notes = (*(w("home.part", what=what, value=value) for what, value in pair.rows[2:]), pair.note)
+        notes = (*(w("home.part", what=what, value=value) for what, value, _ in pair.rows[2:]), *pair.notes)
         yield HomeTile(w("home.change", year=year - 1), pair.share, tuple(filter(None, notes)))
     yield HomeTile(*others[1][:2], (others[1][2],), "/qualite")
 

@@ -49,7 +49,7 @@ async def park(look: Look) -> Mapping[str, object]:
         if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED)
     )
     page = await look.read(lambda store: _page(store, look, silences))
-    return {"page": page, "simulated": snapshot.fleet.kind.simulated}
+    return {"page": page}
 
 
 def _page(store: ReadStore, look: Look, silences: tuple[str, ...]) -> ParkPage:

@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final, TypeVar
 
 from veilleuse.collector.documents.document import Row
 from veilleuse.collector.documents.text import DASH, Words
-from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
+from veilleuse.collector.reports.summaries.rows import Ends, ends_text
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM
 
 PAGE_ROWS: Final = 50
 """Rows of a table on one page."""
@@ -102,20 +102,19 @@ def grams_of(kilograms: float) -> Fraction:
     return Fraction(repr(kilograms)) * GRAMS_PER_KILOGRAM
 
 
-def interval_of(row: Row, w: Words, unit: str = "kgco2e") -> str:
-    """Write the interval of a row's `kgco2e` or `kwh`, and what it holds; empty without one."""
-    for kind, ends in ((FULL_INTERVAL, "95"), (SAMPLE_INTERVAL, "_sample")):
-        low, high = row.get(f"{unit}_lo{ends}"), row.get(f"{unit}_hi{ends}")
-        if isinstance(low, float | int) and isinstance(high, float | int):
-            written = [_write(one, unit, w) for one in (low, high)]
-            return w("amounts.interval", low=written[0], high=written[1], interval=w.word("interval", kind))
-    return ""
+def interval_column(
+    intervals: Sequence[Ends | None], w: Words, unit: str = "kgco2e"
+) -> tuple[Head, list[str]]:
+    """Return heading and texts of a column; where all intervals are of one kind, the heading names it."""
+    kinds = {one[0] for one in intervals if one is not None}
+    with_kind = len(kinds) != 1
+    head = w("amounts.intervals" if with_kind else "amounts.intervals_of", interval=_kinds_text(kinds, w))
+    texts = [ends_text(one, w, unit, with_kind=with_kind) or DASH for one in intervals]
+    return Head(head, is_number=not with_kind), texts
 
 
-def _write(number: float, unit: str, w: Words) -> str:
-    if unit == "kwh":
-        return w.energy(round(number * MILLIJOULES_PER_KWH))
-    return w.grams(grams_of(number))
+def _kinds_text(kinds: Iterable[str], w: Words) -> str:
+    return ", ".join(w.word("interval", one) for one in sorted(kinds))
 
 
 def paginate(grid: Grid, page: int, w: Words, link: Callable[[int], str]) -> Grid:

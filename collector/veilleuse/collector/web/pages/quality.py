@@ -18,10 +18,11 @@ from veilleuse.collector.documents.document import Row
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
+from veilleuse.collector.reports.summaries.rows import interval_text, sum_ends
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import ENTITY, coverage_of, number_of
 from veilleuse.collector.web.pages.frame import Look
-from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, cells, interval_of, paginate
+from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, cells, interval_column, paginate
 
 PATH: Final = "/qualite"
 _ERRORS: Final = ("u_model", "u_sampling", "u_factor")
@@ -72,7 +73,7 @@ def _tiles(totals: Sequence[Row], w: Words) -> Iterable[tuple[str, str, str]]:
     if low and high:
         # the geometric half-width: the interval is symmetric on the log scale
         half = math.sqrt(high / low) - 1
-        yield w("quality.width"), f"± {w.percent(half)}", interval_of(total, w, "kwh")
+        yield w("quality.width"), f"± {w.percent(half)}", interval_text(total, w, "kwh")
     known = {name: number_of(total, name) for name in _ERRORS if name in total}
     if known:
         largest = max(known, key=lambda name: known[name])
@@ -120,6 +121,7 @@ def _classes(rows: Sequence[Row], w: Words) -> Grid | None:
     for row in rows:
         by_class[str(row.get("device_class"))].append(row)
     ordered = sorted(by_class, key=lambda name: -variances[name])
+    head, intervals = interval_column([sum_ends(by_class[name], "kwh") for name in ordered], w, "kwh")
     found = tuple(
         cells(
             w.word("device_class", name),
@@ -128,15 +130,15 @@ def _classes(rows: Sequence[Row], w: Words) -> Grid | None:
                 w.percent(variances[name] / whole) if whole else DASH,
                 share=variances[name] / whole if whole else 0.0,
             ),
-            interval_of(by_class[name][0], w, "kwh") or DASH if len(by_class[name]) == 1 else DASH,
+            interval,
         )
-        for name in ordered
+        for name, interval in zip(ordered, intervals, strict=True)
     )
     heads = (
         Head(w("quality.class")),
         Head(w("quality.coverage"), is_number=True),
         Head(w("quality.share"), is_number=True),
-        Head(w("quality.interval")),
+        head,
     )
     return Grid(w("quality.classes"), heads, found) if found else None
 
@@ -168,7 +170,7 @@ def _coverage(rows: Iterable[Row]) -> float:
 
 
 def _methods(rows: Iterable[Row], w: Words) -> Grid | None:
-    """Return the share of each method, of the rows that may tell it."""
+    """Return the share of each method. Rows of PCs tell only what of them is extrapolated."""
     energies: defaultdict[str, float] = defaultdict(float)
     for row in rows:
         mix, energy = row.get("method_mix"), number_of(row, "kwh_total")
@@ -176,7 +178,9 @@ def _methods(rows: Iterable[Row], w: Words) -> Grid | None:
             for method, share in mix.items():
                 energies[method] += energy * float(str(share))
         else:
-            energies["not_told"] += energy
+            extrapolated = number_of(row, "kwh_extrapolated")
+            energies["extrapolated"] += extrapolated
+            energies["not_told"] += energy - extrapolated
     whole = sum(energies.values())
     if not whole:
         return None

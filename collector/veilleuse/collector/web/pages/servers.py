@@ -71,7 +71,6 @@ async def servers(look: Look) -> Mapping[str, object]:
         "here": here,
         "sorts": SORTS,
         "whole": len(lines),
-        "simulated": (await look.snapshot()).fleet.kind.simulated,
     }
 
 

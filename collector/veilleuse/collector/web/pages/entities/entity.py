@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from fractions import Fraction
 from typing import Final
 
@@ -21,6 +21,7 @@ from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query, is_within
+from veilleuse.collector.reports.summaries.rows import ends_text, sum_ends
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import (
     ENTITY,
@@ -34,6 +35,7 @@ from veilleuse.collector.web.pages.bilan import (
 from veilleuse.collector.web.pages.entities.places import Places, places_of
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.indicators import indicator_name
+from veilleuse.collector.web.pages.months import period_text
 from veilleuse.collector.web.pages.parts import (
     Amounts,
     Grid,
@@ -41,7 +43,7 @@ from veilleuse.collector.web.pages.parts import (
     PageCell,
     amounts_of,
     cells,
-    interval_of,
+    interval_column,
     paginate,
 )
 from veilleuse.collector.web.problems import Problem
@@ -75,8 +77,6 @@ class EntityPage:
     sites: tuple[tuple[str, str], ...]
     """(name, address)."""
     downloads: tuple[tuple[str, str], ...]
-    bilan: str
-    """Address of the same branch on the page of the yearly figure."""
 
 
 async def entity(look: Look) -> Mapping[str, object] | Response:
@@ -101,7 +101,8 @@ async def entity(look: Look) -> Mapping[str, object] | Response:
     depth = len((name or common_branch(known)).split(ENTITY_SEPARATOR)) + 1 if known else 1
     below = _groups(rows, name, depth)
     page = _page(look, year, name, (by_class, by_month, indicators), below, places)
-    return {"page": page, "years": years}
+    to_choose = sorted({*years, year}, reverse=True)
+    return {"page": page, "years": {one: look.link(PATH, name=name or None, year=one) for one in to_choose}}
 
 
 def _query(year: int, dimension: str, name: str = "") -> Query:
@@ -151,7 +152,6 @@ def _page(
         indicator_grid(look, indicators.tables["rows"]),
         tuple((one, look.link(SITE, name=one)) for one in sites),
         tuple((w(f"bilan.as_{form}"), look.link(PATH, **here, format=form)) for form in FORMATS),
-        look.link("/bilan", year=year, by="entity", entity=name or None),
     )
 
 
@@ -167,10 +167,9 @@ def _trail(look: Look, name: str, year: int) -> Iterable[tuple[str, str]]:
 def _tiles(totals: Sequence[Row], w: Words) -> Iterable[tuple[str, str, str]]:
     if not totals:
         return
-    first = totals[0] if len(totals) == 1 else {}
     whole = sum(map(amounts_of, totals), Amounts())
-    yield w("bilan.total"), whole.emissions(w), interval_of(first, w)
-    yield w("bilan.total_energy"), whole.energy(w), interval_of(first, w, "kwh")
+    yield w("bilan.total"), whole.emissions(w), ends_text(sum_ends(totals), w)
+    yield w("bilan.total_energy"), whole.energy(w), ends_text(sum_ends(totals, "kwh"), w, "kwh")
     yield w("bilan.total_coverage"), coverage_of(totals, w), w("bilan.coverage_note")
     if machines := sum(number_of(row, "n_fleet") for row in totals):
         yield w("entity.machines"), w.number(round(machines)), w("entity.machines_note")
@@ -178,20 +177,21 @@ def _tiles(totals: Sequence[Row], w: Words) -> Iterable[tuple[str, str, str]]:
 
 def _classes(rows: Iterable[Row], w: Words) -> Grid | None:
     """Return one line per class, the largest first."""
-    groups = _by(rows, "device_class")
-    largest = max((_grams(same) for same in groups.values()), default=Fraction(0))
+    groups = sorted(_by(rows, "device_class").items(), key=lambda one: -_grams(one[1]))
+    largest = max((_grams(same) for _, same in groups), default=Fraction(0))
+    head, intervals = interval_column([sum_ends(same) for _, same in groups], w)
     found = tuple(
         cells(
             w.word("device_class", name),
             _bar(same, largest, w),
             _whole(same).energy(w),
-            interval_of(same[0], w) or DASH if len(same) == 1 else DASH,
+            interval,
             coverage_of(same, w),
         )
-        for name, same in sorted(groups.items(), key=lambda one: -_grams(one[1]))
+        for (name, same), interval in zip(groups, intervals, strict=True)
     )
-    keys = ("by_class", "emissions", "energy", "interval", "coverage")
-    return Grid(w("entity.classes"), _heads(keys, w), found) if found else None
+    heads = (*_heads(("by_class", "emissions", "energy"), w), head, *_heads(("coverage",), w))
+    return Grid(w("entity.classes"), heads, found) if found else None
 
 
 def _months(rows: Iterable[Row], w: Words) -> Grid | None:
@@ -229,26 +229,33 @@ def _children(look: Look, name: str, year: int, groups: Mapping[str, Sequence[Ro
     w = look.w
     if not groups.keys() - {name}:
         return None
-    largest = max(map(_grams, groups.values()))
+    largest, whole = max(map(_grams, groups.values())), sum(map(_grams, groups.values()))
     ordered = sorted(groups.items(), key=lambda one: (one[0] == name, -_grams(one[1])))
+    head, intervals = interval_column([sum_ends(same) for _, same in ordered], w)
     found = tuple(
         cells(
             PageCell(path.rpartition(ENTITY_SEPARATOR)[2], link=look.link(PATH, name=path, year=year))
             if path != name
             else PageCell(w("entity.own" if name else "entity.no_entity")),
             _bar(same, largest, w),
+            w.percent(float(_grams(same) / whole)) if whole else DASH,
             _whole(same).energy(w),
+            interval,
             coverage_of(same, w),
         )
-        for path, same in ordered
+        for (path, same), interval in zip(ordered, intervals, strict=True)
     )
-    grid = Grid(w("entity.children"), _heads(("by_entity", "emissions", "energy", "coverage"), w), found)
+    heads = (*_heads(("by_entity", "emissions", "share", "energy"), w), head, *_heads(("coverage",), w))
+    grid = Grid(w("entity.children"), heads, found)
     number = look.whole_number("page", 1, 1, 10_000)
     return paginate(grid, number, w, lambda page: look.link(PATH, name=name or None, year=year, page=page))
 
 
 def indicator_grid(look: Look, rows: Iterable[Row]) -> Grid | None:
-    """Return the indicators of machines, each linked to its definition; None without any."""
+    """Return the indicators of machines, each with its months and linked to its definition; None without any.
+
+    Months that withhold one divide it into rows of the others.
+    """
     w, order = look.w, list(TABLE)
     shown = [row for row in rows if row.get("level") != "memo"]
     found = tuple(
@@ -256,13 +263,18 @@ def indicator_grid(look: Look, rows: Iterable[Row]) -> Grid | None:
             PageCell(
                 f"{row['indicator']} · {indicator_name(str(row['indicator']), w)}",
                 link=f"{look.link('/methode')}#{row['indicator']}",
+                note=_months_of(row, w),
             ),
             w.word("population", str(row.get("population", ""))),
             _value(row, look),
             w.number(round(number_of(row, "n"))) if row.get("n") else DASH,
         )
         for row in sorted(
-            shown, key=lambda row: (order.index(str(row["indicator"])), str(row.get("population")))
+            shown,
+            key=lambda row: (
+                order.index(str(row["indicator"])),
+                *(str(row.get(name)) for name in ("population", "period_from")),
+            ),
         )
     )
     heads = (
@@ -271,6 +283,11 @@ def indicator_grid(look: Look, rows: Iterable[Row]) -> Grid | None:
         *(Head(w(f"entity.{key}"), is_number=True) for key in ("value", "measured")),
     )
     return Grid(w("entity.indicators"), heads, found) if found else None
+
+
+def _months_of(row: Row, w: Words) -> str:
+    first, end = (date.fromisoformat(str(row[name])) for name in ("period_from", "period_to"))
+    return period_text(first, end - timedelta(days=1), w)
 
 
 def _value(row: Row, look: Look) -> str:
@@ -307,5 +324,5 @@ def _bar(rows: Sequence[Row], largest: Fraction, w: Words) -> PageCell:
 
 
 def _heads(keys: Iterable[str], w: Words) -> tuple[Head, ...]:
-    numbers = ("emissions", "energy", "coverage")
+    numbers = ("emissions", "share", "energy", "coverage")
     return tuple(Head(w(f"bilan.{key}"), is_number=key in numbers) for key in keys)

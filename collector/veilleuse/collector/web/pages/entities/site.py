@@ -14,20 +14,29 @@ from typing import Final
 
 from veilleuse.collector.calendars.files import span_text
 from veilleuse.collector.documents.document import Row
-from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.documents.text import Words
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.calendars import in_force
 from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.ports.directory import ReadStore
+from veilleuse.collector.reports.summaries.rows import ends_of
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import coverage_of, years_of
 from veilleuse.collector.web.pages.entities.entity import PATH as ENTITY
 from veilleuse.collector.web.pages.entities.entity import SITE, indicator_grid
 from veilleuse.collector.web.pages.entities.places import places_of
 from veilleuse.collector.web.pages.frame import Look
-from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, amounts_of, cells, interval_of, paginate
+from veilleuse.collector.web.pages.parts import (
+    Grid,
+    Head,
+    PageCell,
+    amounts_of,
+    cells,
+    interval_column,
+    paginate,
+)
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.vocabulary import Population
 
@@ -146,18 +155,21 @@ def _hours(place: SitePlace, w: Words) -> Grid | None:
 def _figures(rows: Sequence[Row], year: int, w: Words) -> Grid | None:
     """Return one line per row, the largest first."""
     ordered = sorted(rows, key=lambda row: -(amounts_of(row).grams or 0))
+    head, intervals = interval_column(list(map(ends_of, ordered)), w)
     found = tuple(
         cells(
             w.word("device_class", str(row.get("device_class"))),
             amounts_of(row).emissions(w),
             amounts_of(row).energy(w),
-            interval_of(row, w) or DASH,
+            interval,
             coverage_of((row,), w),
         )
-        for row in ordered
+        for row, interval in zip(ordered, intervals, strict=True)
     )
-    keys = ("by_class", "emissions", "energy", "interval", "coverage")
-    heads = tuple(
-        Head(w(f"bilan.{key}"), is_number=key in ("emissions", "energy", "coverage")) for key in keys
+    heads = (
+        Head(w("bilan.by_class")),
+        *(Head(w(f"bilan.{key}"), is_number=True) for key in ("emissions", "energy")),
+        head,
+        Head(w("bilan.coverage"), is_number=True),
     )
     return Grid(w("site.figures", year=year), heads, found) if found else None

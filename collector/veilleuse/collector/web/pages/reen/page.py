@@ -27,11 +27,20 @@ from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.reports.reen import reen_document
 from veilleuse.collector.reports.summaries.reen import add_summary
+from veilleuse.collector.reports.summaries.rows import ends_of, interval_text
 from veilleuse.collector.web.metrics.fleet_emissions import inputs_of_released
 from veilleuse.collector.web.pages.bilan import FORMATS, years_of
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.indicators import indicator_name
-from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, amounts_of, cells, grams_of, interval_of
+from veilleuse.collector.web.pages.parts import (
+    Grid,
+    Head,
+    PageCell,
+    amounts_of,
+    cells,
+    grams_of,
+    interval_column,
+)
 from veilleuse.collector.web.pages.reen.readers import LinesAlone, for_readers, without_names
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
@@ -148,7 +157,7 @@ def _tiles(
 ) -> Iterable[tuple[str, str, str]]:
     for row in perimeters:
         if row["perimeter"] == TOTAL:
-            yield w("reen.use_phase"), amounts_of(row).emissions(w), interval_of(row, w)
+            yield w("reen.use_phase"), amounts_of(row).emissions(w), interval_text(row, w)
     judged = [bool(row["reached"]) for row in rows if "reached" in row]
     if judged:
         told = w("reen.of", part=w.number(sum(judged)), whole=w.number(len(judged)))
@@ -281,19 +290,22 @@ def _saving_interval(row: Row, w: Words) -> str:
 
 
 def _perimeters(rows: Iterable[Row], w: Words) -> Grid | None:
+    rows = list(rows)
+    head, intervals = interval_column(list(map(ends_of, rows)), w)
     lines = {
         str(row["perimeter"]): cells(
             w.word("perimeter", str(row["perimeter"])),
             amounts_of(row).emissions(w),
             amounts_of(row).energy(w),
-            interval_of(row, w) or DASH,
+            interval,
         )
-        for row in rows
+        for row, interval in zip(rows, intervals, strict=True)
     }
     foot = lines.pop(TOTAL, ())
-    heads = tuple(
-        Head(w(f"bilan.{key}"), is_number=key in ("emissions", "energy"))
-        for key in ("by_perimeter", "emissions", "energy", "interval")
+    heads = (
+        Head(w("bilan.by_perimeter")),
+        *(Head(w(f"bilan.{key}"), is_number=True) for key in ("emissions", "energy")),
+        head,
     )
     return Grid(w("reen.perimeters_caption"), heads, tuple(lines.values()), foot) if lines else None
 
