@@ -11,9 +11,11 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-_FIELD: Final = re.compile(r"\{(\w+)(?::(may|must))?\}")
+_FIELD: Final = re.compile(r"\{(\w+)(?::(may|must|number))?\}")
 _BEFORE_A_MARK: Final = re.compile(r" (?=[;:!?»%])|(?<=«) ")
 _NO_BREAK: Final = "\u00a0"
+_NUMBER: Final = str.maketrans({",": "\u202f", ".": ",", "-": "\u2212", "%": "\u00a0%"})
+"""Signs of an English number → French ones."""
 _JOINT: Final = "; "
 """Errors say what, then what to do."""
 
@@ -23,6 +25,14 @@ class _Pattern(NamedTuple):
     tail: str
     expression: str
     translated: str
+    characters: int
+    """Length of the literal text."""
+
+
+class _Found(NamedTuple):
+    text: str
+    characters: int
+    """Number of characters of the English text that are translated."""
 
 
 class Translations:
@@ -30,8 +40,9 @@ class Translations:
 
     The catalogue maps a text to its translation. `{name}` in a text is a field, which the translation names
     again: `{name}` copies it, `{name:may}` translates it where the catalogue has it, and `{name:must}` makes
-    the pattern hold only for a field that the catalogue has. Of several patterns that fit, the one with the
-    longest literal text counts. Known texts joined by "; " are known too, which comes before any pattern.
+    the pattern hold only for a field that the catalogue has. `{name:number}` writes a number with French
+    signs. Known texts joined by "; " are known too. Of several ways to translate a text, the one that
+    translates most of its characters counts, then the pattern with the longest literal text.
     """
 
     def __init__(self, catalogue: Mapping[str, str]) -> None:
@@ -48,28 +59,40 @@ class Translations:
 
     def find(self, text: str) -> str | None:
         """Translate the text; None when the catalogue does not have it."""
-        found = self._whole.get(text)
-        if found is None and _JOINT in text:
-            head, _, rest = text.rpartition(_JOINT)
-            if (last := self.find(rest)) is not None and (first := self.find(head)) is not None:
-                return f"{first}{_NO_BREAK}; {last}"
-        if found is None:
-            found = next(filter(None, (self._fill(one, text) for one in self._patterns)), None)
-        return found
+        found = self._find(text)
+        return None if found is None else found.text
 
-    def _fill(self, pattern: _Pattern, text: str) -> str | None:
+    def _find(self, text: str) -> _Found | None:
+        if (whole := self._whole.get(text)) is not None:
+            return _Found(whole, len(text))
+        ways = (self._join(text), *(self._fill(one, text) for one in self._patterns))
+        return max(filter(None, ways), key=lambda one: one.characters, default=None)
+
+    def _join(self, text: str) -> _Found | None:
+        head, joint, rest = text.rpartition(_JOINT)
+        if not joint or (last := self._find(rest)) is None or (first := self._find(head)) is None:
+            return None
+        characters = first.characters + len(_JOINT) + last.characters
+        return _Found(f"{first.text}{_NO_BREAK}; {last.text}", characters)
+
+    def _fill(self, pattern: _Pattern, text: str) -> _Found | None:
         if not (text.startswith(pattern.head) and text.endswith(pattern.tail)):
             return None
-        found = re.fullmatch(pattern.expression, text, re.DOTALL)
-        if found is None:
+        fields = re.fullmatch(pattern.expression, text, re.DOTALL)
+        if fields is None:
             return None
         values: dict[str, str] = {}
+        characters = pattern.characters
         for name, kind in _FIELD.findall(pattern.translated):
-            value = self.find(found[name]) if kind else found[name]
-            if value is None and kind == "must":
+            values[name] = value = fields[name]
+            if kind == "number":
+                values[name] = value.replace(" %", "%").translate(_NUMBER)
+            elif kind and (found := self._find(value)) is not None:
+                values[name] = found.text
+                characters += found.characters
+            elif kind == "must":
                 return None
-            values[name] = found[name] if value is None else value
-        return _FIELD.sub(lambda field: values[field[1]], pattern.translated)
+        return _Found(_FIELD.sub(lambda field: values[field[1]], pattern.translated), characters)
 
 
 def _pattern_of(text: str, translated: str) -> _Pattern:
@@ -79,7 +102,7 @@ def _pattern_of(text: str, translated: str) -> _Pattern:
         for place, part in enumerate(_FIELD.split(text))
         if part and place % 3 != 2
     )
-    return _Pattern(literals[0], literals[-1], expression, translated)
+    return _Pattern(literals[0], literals[-1], expression, translated, sum(map(len, literals)))
 
 
 def is_french(environment: Mapping[str, str]) -> bool:
@@ -89,14 +112,18 @@ def is_french(environment: Mapping[str, str]) -> bool:
 
 
 def read_french(package: str, *names: str) -> dict[str, str]:
-    """Read the French catalogue of a command line: TOML files of the package, and that of this package.
+    """Read the French catalogue of a command line: TOML files of the package, and that of this package."""
+    return read_catalogue("veilleuse.wire", "french.toml") | read_catalogue(package, *names)
 
-    A catalogue is written with plain spaces: those before a mark of punctuation are made unbreakable here.
+
+def read_catalogue(package: str, *names: str) -> dict[str, str]:
+    """Read a French catalogue: TOML files of the package.
+
+    They are written with plain spaces: those before a mark of punctuation are made unbreakable here.
     """
     import tomllib  # late, both: the agent's sender parses its command line with few modules
     from importlib.resources import files
 
-    own = files("veilleuse.wire").joinpath("french.toml")
-    places = [own, *(files(package).joinpath(name) for name in names)]
+    places = [files(package).joinpath(name) for name in names]
     tables = [table for place in places for table in tomllib.loads(place.read_text("utf-8")).values()]
     return {text: _BEFORE_A_MARK.sub(_NO_BREAK, other) for table in tables for text, other in table.items()}

@@ -16,6 +16,9 @@ CATALOGUE = {
     "Permission denied": "accès refusé",
     "line {number}: {error}": "ligne {number} : {error:must}",
     "see '{command}'": "voir « {command} »",
+    "note: {note}": "note : {note:may}",
+    "{year} is open to all": "{year} est ouverte à tous",
+    "{share} of {watts} W": "{share:number} de {watts:number} W",
 }
 
 
@@ -34,13 +37,19 @@ CATALOGUE = {
             "impossible de lire /x : accès refusé\u00a0; libérez de la place",
         ),
         ("no site 'A'; see 'x list'", "pas de site « A »\u00a0; voir « x list »"),
+        ("note: 2025 is open to all", "note : 2025 est ouverte à tous"),
+        ("note: nobody knows", "note : nobody knows"),
+        ("8.5% of -1,234.5 W", "8,5\u00a0% de \u22121\u202f234,5 W"),
         ("nobody knows", None),
         ("nobody knows; free some space", None),
         ("", None),
     ],
 )
 def test_texts_and_patterns(text, french):
-    """Whole texts, fields that are copied, translated or required, parts joined by "; "."""
+    """Whole texts, fields that are copied, translated, required or numbers, parts joined by "; ".
+
+    Of two patterns that fit, the one that translates more of the text counts.
+    """
     translations = Translations(CATALOGUE)
     assert translations.find(text) == french
     assert translations(text) == (french or text)

@@ -20,8 +20,10 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     moment,
     new_private,
+    print_facts,
     print_json,
     print_result,
+    print_text,
     run_operation,
     who_and_why,
 )
@@ -89,13 +91,13 @@ def _print_created(made: dict[str, Any], output: Path | None, *, as_json: bool) 
     if as_json:
         print_json({**made, "output": None if output is None else str(output)})
         return
-    print(
+    print_text(
         f"account {made['account_id']} '{made['name']}': {made['role']} of {_visible_entities(made)}, "
         f"good until {moment(made['expires_unix_milliseconds'])}"
     )
     for warning in made["warnings"]:
-        print(f"warning: {warning}")
-    print(f"token: {output}" if output is not None else f"token, shown this once: {made['token']}")
+        print_text(f"warning: {warning}")
+    print_text(f"token: {output}" if output is not None else f"token, shown this once: {made['token']}")
 
 
 @app.command(name="list")
@@ -134,8 +136,7 @@ def show(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = 
         "revoked": moment(one["revoked_unix_milliseconds"]),
         "last used": one["last_used_on"] or "never",
     }
-    for label, value in facts.items():
-        print(f"{label:<10}  {value}")
+    print_facts(facts, 11)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from veilleuse.collector.cli.shared import (
     print_json,
     print_note,
     print_table,
+    print_text,
     run_operation,
 )
 
@@ -173,7 +174,7 @@ def _print(shown: dict[str, Any], as_json: bool) -> None:
         for each in shown["certificates"]
     ]
     print_table(rows, empty="")
-    print(_advice(shown))
+    print_text(_advice(shown))
 
 
 def _advice(shown: dict[str, Any]) -> str:

@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from veilleuse.collector.calendars.files import WEEKDAYS
+from veilleuse.collector.cli.language import translate_cell
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -23,6 +26,7 @@ from veilleuse.collector.cli.shared import (
     print_note,
     print_result,
     print_table,
+    print_text,
     read_text,
     run_operation,
     who_and_why,
@@ -123,39 +127,44 @@ def school_holidays(
 def _print_import(found: dict[str, Any]) -> None:
     site = found["site"]
     if not found["changed"]:
-        print(f"{site}: nothing changes")
+        print_text(f"{site}: nothing changes")
     else:
         would = "would be " if found["dry_run"] else ""
         made = "site made, " if found["created"] else ""
-        print(f"{site}: {would}{made}{would if made else ''}imported")
+        print_text(f"{site}: {would}{made}{would if made else ''}imported")
         for line in found["changes"]:
-            print(f"  {line}")
+            print_text(f"  {_days_text(line) if ' → ' in line else line}")
         if found["distributed"]:
             when = f"from {found['from']} on" if found["from"] else "from their first contact on"
             closures = f"{found['closures']} closure{'s' * (found['closures'] != 1)}"
-            print(f"  machines use it {when}: {closures}, known until {found['known_to']}")
+            print_text(f"  machines use it {when}: {closures}, known until {found['known_to']}")
         else:
-            print("  nothing of it concerns machines: their calendar stays")
+            print_text("  nothing of it concerns machines: their calendar stays")
     for line in found["warnings"]:
         print_note(f"warning: {line}")
 
 
+def _days_text(text: str) -> str:
+    """Return weekly hours with the weekdays as standard output names them."""
+    return re.sub("|".join(WEEKDAYS), lambda found: translate_cell(found[0]), text)
+
+
 def _print_year(found: dict[str, Any]) -> None:
-    print(f"{found['site']}: {found['zone']}, {found['time_zone']}")
-    print(
-        f"  open             {found['open']}{'' if found['declared'] else ' (default, nobody declared it)'}"
+    print_text(f"{found['site']}: {found['zone']}, {found['time_zone']}")
+    print_text(
+        f"  open             {_days_text(found['open'])}{'' if found['declared'] else ' (default, nobody declared it)'}"
     )
     holidays = "none" if not found["public_holidays"] else "FR"
-    print(f"  public holidays  {holidays}{' with Alsace-Moselle' if found['alsace_moselle'] else ''}")
+    print_text(f"  public holidays  {holidays}{' with Alsace-Moselle' if found['alsace_moselle'] else ''}")
     if found["school_zone"]:
         known = f"known from {found['school_known_from']} to {found['school_known_to']}"
-        print(f"  school holidays  zone {found['school_zone']}, {known}")
+        print_text(f"  school holidays  zone {found['school_zone']}, {known}")
     else:
-        print("  school holidays  none")
+        print_text("  school holidays  none")
     if found["known_to"]:
-        print(f"  closures         machines know them until {found['known_to']}")
+        print_text(f"  closures         machines know them until {found['known_to']}")
     for version in found["versions"]:
-        print(
+        print_text(
             f"  calendar         {version['calendar_sha256'][:12]} from {version['from'] or 'the beginning'}"
         )
     for window in found["update_windows"]:
@@ -166,8 +175,12 @@ def _print_year(found: dict[str, Any]) -> None:
             else f"not told by workstations: {window['workstations_why']}"
         )
         cut = f"; {window['hourly_why']}" if window["hourly_why"] else ""
-        print(f"  updates          {day}, {window['inside_minutes']} min of {window['band']}: {told}{cut}")
-    print(f"{found['year']}: " + ", ".join(f"{count} {word}" for word, count in found["day_types"].items()))
+        print_text(
+            f"  updates          {day}, {window['inside_minutes']} min of {window['band']}: {told}{cut}"
+        )
+    print_text(
+        f"{found['year']}: " + ", ".join(f"{count} {word}" for word, count in found["day_types"].items())
+    )
     print_table(list(_runs(found["days"])), empty="")
 
 

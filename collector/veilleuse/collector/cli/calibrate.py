@@ -33,6 +33,7 @@ from veilleuse.collector.cli.shared import (
     plural,
     print_json,
     print_result,
+    print_text,
     run_operation,
     who_and_why,
 )
@@ -170,15 +171,17 @@ def show(calibration_id: IdArgument, config: ConfigOption = None, as_json: JsonO
         print_json(found)
         return
     where = found["provenance"]
-    print(
+    print_text(
         f"{found['vendor']} {found['model']} ({found['device_class']}): {found['quantity']}, {_state(found)}"
     )
     base, slope = found["base_microwatts"], found["slope_ppm"]
-    print(f"  base       {base / 1e6:.2f} W ± {_half_width(found, base, 'base_variance'):.2f} W (95 %)")
+    print_text(f"  base       {base / 1e6:.2f} W ± {_half_width(found, base, 'base_variance'):.2f} W (95 %)")
     if found["quantity"].startswith(WALL):
-        print(f"  slope      {slope / 1e6:.3f} ± {_half_width(found, slope, 'slope_variance'):.3f} (95 %)")
-    print(f"  reference  {where['reference']}, {where['meter']}: {_sample_text(where)}")
-    print(
+        print_text(
+            f"  slope      {slope / 1e6:.3f} ± {_half_width(found, slope, 'slope_variance'):.3f} (95 %)"
+        )
+    print_text(f"  reference  {where['reference']}, {where['meter']}: {_sample_text(where)}")
+    print_text(
         f"  error      {where['error_before_ppm'] / 1e4:.1f} % before, {where['error_after_ppm'] / 1e4:.1f} "
         "% after"
     )
@@ -262,20 +265,22 @@ def report(outcome: Outcome) -> dict[str, Any]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    print(f"{facts['vendor']} {facts['model']} ({facts['device_class']}): {facts['quantity']}")
+    print_text(f"{facts['vendor']} {facts['model']} ({facts['device_class']}): {facts['quantity']}")
     where = facts["provenance"]
     if where is not None:
-        print(f"  reference  {where['reference']}, {where['meter']}: {_sample_text(where)}")
-        print(f"  base       {facts['base_watts']:.2f} W ± {facts['base_watts_half_width']:.2f} W (95 %)")
+        print_text(f"  reference  {where['reference']}, {where['meter']}: {_sample_text(where)}")
+        print_text(
+            f"  base       {facts['base_watts']:.2f} W ± {facts['base_watts_half_width']:.2f} W (95 %)"
+        )
         if facts["quantity"].startswith(WALL):
-            print(f"  slope      {facts['slope']:.3f} ± {facts['slope_half_width']:.3f} (95 %)")
+            print_text(f"  slope      {facts['slope']:.3f} ± {facts['slope_half_width']:.3f} (95 %)")
         before, after = where["error_before_ppm"] / 1e4, where["error_after_ppm"] / 1e4
-        print(
+        print_text(
             f"  error      {before:.1f} % before, {after:.1f} % after, on samples that the fit had not used"
         )
     for one in facts["left_out"]:
-        print(f"  left out   {one['unit']}: {one['why']}")
-    print(f"  decision   {_decision(facts)}")
+        print_text(f"  left out   {one['unit']}: {one['why']}")
+    print_text(f"  decision   {_decision(facts)}")
 
 
 def _decision(facts: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ from veilleuse.collector.cli.shared import (
     print_json,
     print_note,
     print_result,
+    print_text,
     read_text,
     run_operation,
     upload,
@@ -213,30 +214,32 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
         print_note(f"note: {note}")
     for total in found["totals"]:
         kilograms = total.get("kgco2e_total")
-        print(
+        print_text(
             f"{total['period_from'][:4]}: {float(total.get('kwh_total', 0)):,.0f} kWh"
             + (f", {float(kilograms):,.0f} kgCO2e" if kilograms else "")
         )
     for line in _people(found[SIGN_OFF] or {}):
-        print(line)
+        print_text(line)
     difference = found["difference"]
     if difference is not None:
         for cause in difference["order"]:
             energy, kilograms = difference["kwh"][cause]["about"], difference["kgco2e"][cause]["about"]
-            print(f"  {cause:<10} {float(energy):+,.3f} kWh {float(kilograms):+,.3f} kgCO2e")
+            print_text(f"  {cause:<10} {float(energy):+,.3f} kWh {float(kilograms):+,.3f} kgCO2e")
     if not made.changed:
         assert made.before is not None
-        print(f"nothing differs from {made.before.closed_year.report_id}: no revision is made")
+        print_text(f"nothing differs from {made.before.closed_year.report_id}: no revision is made")
     elif found["written"]:
-        print(f"{found['report_id']} {found['state']}, sha256 {found['sha256']}")
-        print(f"signed by key {found['public_key']}; {found['exported'] or 'not exported: see --export'}")
+        print_text(f"{found['report_id']} {found['state']}, sha256 {found['sha256']}")
+        print_text(
+            f"signed by key {found['public_key']}; {found['exported'] or 'not exported: see --export'}"
+        )
         if made.closed_year.state is YearState.CLOSED_DEFINITIVE and made.report["basis"] == "machines":
             print_note(
                 f"note: the next daily clean-up removes the months of PCs of {made.closed_year.year}: write "
                 "'veilleuse report reen' and 'report indicators' of that year before"
             )
     elif not found["refused"]:
-        print(f"would be {found['report_id']} {found['state']}; nothing was written")
+        print_text(f"would be {found['report_id']} {found['state']}; nothing was written")
 
 
 def _people(signed: SignOff) -> Iterator[str]:
@@ -342,19 +345,21 @@ def _key(text: str) -> str:
 
 def _print_verification(one: Verification) -> None:
     for reason in one.wrong:
-        print(f"{one.name}: WRONG: {reason}")
+        print_text(f"{one.name}: WRONG: {reason}")
     for note in one.notes:
-        print(f"{one.name}: note: {note}")
+        print_text(f"{one.name}: note: {note}")
     if one.closed is None or one.wrong:
         return
     closed_year = one.closed.closed_year
-    print(f"{one.name}: verified: {closed_year.report_id} {closed_year.state}, sha256 {closed_year.sha256}")
+    print_text(
+        f"{one.name}: verified: {closed_year.report_id} {closed_year.state}, sha256 {closed_year.sha256}"
+    )
     for total in figures_of(one.closed.report)["totals"]:
-        print(
+        print_text(
             f"  {total['period_from'][:4]}: {total.get('kwh_total', '')} kWh, "
             f"{total.get('kgco2e_total', '')} kgCO2e"
         )
     perimeters = one.closed.kept.perimeters
-    print(f"  perimeters: {', '.join(perimeters.names)}; {declaration_of(perimeters)}")
+    print_text(f"  perimeters: {', '.join(perimeters.names)}; {declaration_of(perimeters)}")
     for line in _people(one.closed.report.get(SIGN_OFF, {})):
-        print(line)
+        print_text(line)

@@ -18,6 +18,7 @@ from veilleuse.collector.cli.shared import (
     moment,
     print_json,
     print_result,
+    print_text,
     run_operation,
     who_and_why,
 )
@@ -158,12 +159,12 @@ def _change(
 
 def _print(facts: dict[str, Any]) -> None:
     changed = facts["changed_unix_milliseconds"]
-    print(facts["population"] + (f", changed {moment(changed)}" if changed else ""))
-    print(f"  active     {_values(facts['active'])}: {_hosts(facts['active_hosts'])}")
+    print_text(facts["population"] + (f", changed {moment(changed)}" if changed else ""))
+    print_text(f"  active     {_values(facts['active'])}: {_hosts(facts['active_hosts'])}")
     if facts["candidate"] is not None:
         where = _hosts(facts["candidate_hosts"])
-        print(f"  candidate  {_values(facts['candidate'])}, at {facts['percent']} %: {where}")
-        print(f"  next       {_next(facts)}")
+        print_text(f"  candidate  {_values(facts['candidate'])}, at {facts['percent']} %: {where}")
+        print_text(f"  next       {_next(facts)}")
 
 
 def _next(facts: dict[str, Any]) -> str:

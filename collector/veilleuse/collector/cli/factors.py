@@ -18,6 +18,7 @@ import typer
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, contexts_without_item
 from veilleuse.collector.cli import factor_contracts
 from veilleuse.collector.cli.factor_contracts import OnOption, book, factor_reader, versions_of
+from veilleuse.collector.cli.language import translate_cell
 from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
@@ -28,6 +29,7 @@ from veilleuse.collector.cli.shared import (
     print_json,
     print_result,
     print_table,
+    print_text,
     read_content,
     run_operation,
     who_and_why,
@@ -74,9 +76,9 @@ def list_factors(
         mark = "official" if one["official"] else "not applied"
         mark += "" if one["factor_sourced"] else ", not sourced"
         value = f"{one['factor_kgco2e_per_kwh']:<9g}"
-        version = f"  imported, version {one['version']}" if one["version"] else ""
+        version = translate_cell(f"imported, version {one['version']}") if one["version"] else ""
         print(
-            f"{one['zone']}  {one['valid_from']}  {value} kgCO2e/kWh  {one['factor_id']:<20} {mark}{version}"
+            f"{one['zone']}  {one['valid_from']}  {value} kgCO2e/kWh  {one['factor_id']:<20} {translate_cell(mark)}{version and f'  {version}'}"
         )
 
 
@@ -255,20 +257,20 @@ def _history_facts(row: InForce) -> FactorFacts:
 
 def _print_import(file: Path, parsed: FactorFile, found: FactorFacts) -> None:
     for refused in parsed.refused:
-        print(f"{file.name}, {refused.where}: {refused.why}")
+        print_text(f"{file.name}, {refused.where}: {refused.why}")
     for note in parsed.notes:
-        print(f"note: {note}")
+        print_text(f"note: {note}")
     for one in found["changed"]:
-        print(
+        print_text(
             f"{one['kind']:<10} {one['factor_id']:<24} {one['total_kgco2e_per_kwh']} "
             f"kgCO2e/kWh{_previous_text(one)}"
         )
-    left = ", ".join(f"{number} {reason}" for reason, number in found["left"].items())
+    left = ", ".join(translate_cell(f"{number} {reason}") for reason, number in found["left"].items())
     if left:
-        print(f"left out: {left}")
+        print_text(f"left out: {left}")
     if not parsed.refused:
         would = "would change" if found["dry_run"] else "changed"
-        print(f"{found['factors']} factors in the file; {would}: {len(found['changed'])}")
+        print_text(f"{found['factors']} factors in the file; {would}: {len(found['changed'])}")
 
 
 def _previous_text(change: FactorFacts) -> str:
@@ -304,9 +306,9 @@ def show_mapping(config: ConfigOption = None, as_json: JsonOption = False) -> No
         return
     print_table([_mapping_row(line) for line in current.lines], empty="")
     if current.confirmed:
-        print(f"confirmed by {current.confirmed_by}, {moment(current.confirmed_unix_milliseconds)}")
+        print_text(f"confirmed by {current.confirmed_by}, {moment(current.confirmed_unix_milliseconds)}")
     else:
-        print(
+        print_text(
             "not confirmed yet: this is the product's default; see 'veilleuse factors mapping confirm --help'"
         )
 

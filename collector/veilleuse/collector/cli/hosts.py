@@ -9,23 +9,25 @@ activity.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, TextIO
 
 import typer
 
+from veilleuse.collector.cli.language import translate_cell
 from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
     JsonOption,
     WhyOption,
+    confirm,
     day,
     load_settings,
     moment,
     new_private,
     plural,
+    print_facts,
     print_json,
     print_note,
     print_result,
@@ -127,8 +129,8 @@ def show(
         return
     health = facts.pop("health")
     facts["copy_of"] = facts["copy_of"] or "none"
-    for key, value in (facts | (health or {})).items():
-        print(f"{key.replace('_', ' '):28} {_text(value)}")
+    shown = {key.replace("_", " "): _text(value) for key, value in (facts | (health or {})).items()}
+    print_facts(shown, 28)
 
 
 @app.command()
@@ -250,7 +252,7 @@ def _require_yes(what: str, yes: bool, otherwise: str) -> None:
     Raises AdminError, which begins with `otherwise`, without a confirmation.
     """
     question = f"{what[:1].upper()}{what[1:]}. Go on?"
-    if yes or (sys.stdin.isatty() and typer.confirm(question, default=False, err=True)):
+    if yes or confirm(question):
         return
     raise AdminError(f"{otherwise}: say y at a terminal, or give --yes, to {what}")
 
@@ -355,5 +357,5 @@ def _text(value: Any) -> str:
     if value is None:
         return "unknown"
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {part}" for key, part in value.items()) or "none"
+        return ", ".join(f"{key}: {translate_cell(str(part))}" for key, part in value.items()) or "none"
     return str(value)

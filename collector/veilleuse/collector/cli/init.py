@@ -15,8 +15,10 @@ from veilleuse.collector.cli.shared import (
     ConfigOption,
     JsonOption,
     load_settings,
+    print_facts,
     print_json,
     print_note,
+    print_text,
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import CollectorSettings
@@ -96,7 +98,7 @@ def _print_present(data_dir: Path, as_json: bool) -> None:
     if as_json:
         print_json({"data_dir": str(data_dir), "created": False})
     else:
-        print(f"data directory   {data_dir} is initialised already: nothing was changed")
+        print_text(f"data directory   {data_dir} is initialised already: nothing was changed")
 
 
 def _print(made: InitResult, as_json: bool) -> None:
@@ -109,11 +111,11 @@ def _print(made: InitResult, as_json: bool) -> None:
         }
         print_json({**facts, "root_key": None if made.root_key is None else str(made.root_key)})
         return
-    print(f"data directory   {made.data_dir}")
-    print(f"ca_sha256        {made.ca_sha256}")
+    told = {"data directory": str(made.data_dir), "ca_sha256": made.ca_sha256}
     if made.root_key is None:
+        print_facts(told, 16)
         return
-    print(f"root key         {made.root_key}")
+    print_facts({**told, "root key": str(made.root_key)}, 16)
     print_note(
         "Move the root key off-line now (an encrypted stick in a safe): the collector never needs it, and "
         "anyone who has it can pose as any machine."

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from veilleuse.collector.cli.language import translate_cell
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -26,6 +27,7 @@ from veilleuse.collector.cli.shared import (
     print_json,
     print_result,
     print_table,
+    print_text,
     read_content,
     run_operation,
 )
@@ -113,7 +115,7 @@ def import_file(
         print_json([{"dataset": name, **asdict(stored), "left": left} for name, stored, left in rows])
         return
     for name, stored, left in rows:
-        print(f"{name or file.name:<32} {_import_text(stored, left)}")
+        print_text(f"{name or file.name:<32} {_import_text(stored, left)}")
 
 
 @app.command("show")
@@ -143,7 +145,7 @@ def show(
     if as_json:
         print_json({"label": LABEL, "zone": where, "series": name, "days": found})
         return
-    print(f"{name}, {where}: {LABEL}; an unweighted mean must not be used for emissions")
+    print_text(f"{name}, {where}: {LABEL}; an unweighted mean must not be used for emissions")
     print_table(
         [{key: "–" if value is None else str(value) for key, value in one.items()} for one in found],
         empty="no day",
@@ -178,7 +180,7 @@ def _show_series(reader: IntensityReader, as_json: bool) -> None:
         rows, empty="no intensity is kept: see 'veilleuse intensity poll --help' and 'intensity import'"
     )
     for one in polls:
-        print(
+        print_text(
             f"{one.connector}: last try {moment(one.tried_unix_milliseconds)}, {one.outcome}; last success"
             f" {moment(one.succeeded_unix_milliseconds)}; {one.calls_this_month} calls this month"
         )
@@ -245,7 +247,8 @@ def _import_text(stored: IntensityImport, left: Counter[str]) -> str:
         (stored.outranked, "behind a more final value"),
         *((number, why) for why, number in left.items()),
     ]
-    return ", ".join(f"{number} {word}" for number, word in parts if number) or "nothing"
+    told = [translate_cell(f"{number} {word}") for number, word in parts if number]
+    return ", ".join(told) or translate_cell("nothing")
 
 
 def _now() -> int:

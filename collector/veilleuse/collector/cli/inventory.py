@@ -28,6 +28,7 @@ from veilleuse.collector.cli.shared import (
     DryRunOption,
     JsonOption,
     WhyOption,
+    check_settings,
     load_settings,
     plural,
     print_json,
@@ -162,8 +163,10 @@ def pull(
 @app.command()
 def template(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=", ".join(KINDS))] = "assets",
+    config: ConfigOption = None,
 ) -> None:
     """Write an empty CSV file to standard output. Its comments say what each column means."""
+    check_settings(config)
     print(template_of(kind), end="")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
@@ -16,9 +17,10 @@ from typing import Any, Final
 from typer.core import TyperGroup
 
 from veilleuse.collector.settings import is_french
-from veilleuse.wire.translations import Translations, read_french
+from veilleuse.wire.translations import Translations, read_catalogue, read_french
 
 FILES: Final = ("locale/help.toml", "locale/errors.toml", "locale/output.toml")
+_CELLS: Final = "locale/cells.toml"
 _WORD: Final = re.compile(r"[A-Z]{3,}|<[a-z ]+>")
 """A placeholder in a line of usage, or the type of an option: HOST, <int range>."""
 _HELP: Final = re.compile(r"(?P<text>.*?)(?:(?P<space>^|  )\[(?P<facts>[^\[\]]*)\])?", re.DOTALL)
@@ -37,6 +39,31 @@ def translations() -> Translations:
 def translate(text: str) -> str:
     """Return the text in the language of the locale; a text without a translation stays English."""
     return translations()(text) if is_french() else text
+
+
+def shows_french() -> bool:
+    """Tell if standard output is a terminal with a French reader: lines in a pipe are English everywhere."""
+    return is_french() and sys.stdout.isatty()
+
+
+def translate_lines(text: str) -> str:
+    """Translate lines for standard output, each by itself, where it shows French; indents stay."""
+    if not shows_french():
+        return text
+    lines = [(line.strip(), line[: len(line) - len(line.lstrip())]) for line in text.split("\n")]
+    return "\n".join(indent + translate(line) for line, indent in lines)
+
+
+def translate_cell(text: str, name: str = "") -> str:
+    """Translate a cell on a French terminal, if it is a word of ours, or one of the column `name`."""
+    if not shows_french():
+        return text
+    return _cells().find(f"{name}: {text}") or _cells()(text)
+
+
+@cache
+def _cells() -> Translations:
+    return Translations(read_catalogue("veilleuse.collector.cli", _CELLS))
 
 
 def join_sentences(*texts: str) -> str:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from veilleuse.collector.calendars.periods import civil_day, day_start_unix_milliseconds
+from veilleuse.collector.cli.language import translate_cell
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -31,6 +32,7 @@ from veilleuse.collector.cli.shared import (
     print_note,
     print_result,
     print_table,
+    print_text,
     read_text,
     run_operation,
     who_and_why,
@@ -93,7 +95,7 @@ def import_file(
         print_json(found)
     else:
         for refused in found["refused"]:
-            print(f"{file.name}, {refused['where']}: {' '.join(refused['why'].split())}")
+            print_text(f"{file.name}, {refused['where']}: {' '.join(refused['why'].split())}")
     if found["refused"]:
         number = len(found["refused"])
         raise AdminError(f"{number} row{'s' * (number > 1)} of {file.name} refused: nothing was imported")
@@ -103,7 +105,7 @@ def import_file(
         counts = [("meters", "meter"), ("shares", "share"), ("pues", "PUE")]
         counts += [("servers", "placed server")] * bool(found["servers"])
         told = ", ".join(f"{found[name]} {plural(found[name], noun)}" for name, noun in counts)
-        print(f"{told}; {would}: {changed}")
+        print_text(f"{told}; {would}: {changed}")
     if found["imported"]:
         _print_warnings(settings)
 
@@ -276,7 +278,7 @@ def _span(one: MeterShare | RoomServer) -> dict[str, str | None]:
 
 
 def _days_text(told: Mapping[str, Any]) -> str:
-    return f"from {told['from']}" + (f" to {told['to']}" if told["to"] else "")
+    return translate_cell(f"from {told['from']}" + (f" to {told['to']}" if told["to"] else ""))
 
 
 def _document(balance: RoomBalance, since: date, until: date) -> dict[str, Any]:
@@ -314,7 +316,7 @@ def _node(node: NodeBalance) -> dict[str, Any]:
 
 
 def _print(balance: RoomBalance, since: date, until: date) -> None:
-    print(f"{balance.room}, {since} to {until}")
+    print_text(f"{balance.room}, {translate_cell(f'{since} to {until}', 'date')}")
     lines = (
         ("machines", balance.machines_millijoules),
         ("other_room", balance.other_room_millijoules),
@@ -323,9 +325,9 @@ def _print(balance: RoomBalance, since: date, until: date) -> None:
         ("kwh_overhead", balance.overhead_millijoules),
     )
     for name, value in lines:
-        print(f"  {name:<13} {_kwh(value)}")
+        print_text(f"  {name:<13} {_kwh(value)}")
     if balance.sensitivity_millijoules is not None:
-        print(
+        print_text(
             f"  overhead not included; at a PUE of 1.55 it would be {_kwh(balance.sensitivity_millijoules)}"
         )
     rows = [
@@ -343,7 +345,7 @@ def _print(balance: RoomBalance, since: date, until: date) -> None:
     ]
     print_table(rows, empty="")
     for note in balance.notes:
-        print(f"  note: {note}")
+        print_text(f"  note: {note}")
 
 
 def _utc(hour: int | None) -> str | None:

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from veilleuse.collector.cli.shared import plural, read_content
+from veilleuse.collector.cli.language import translate
+from veilleuse.collector.cli.shared import plural, print_text, read_content
 from veilleuse.collector.errors import CollectorError, UsageError
 
 STANDARD_OUTPUT = "-"
@@ -113,43 +114,43 @@ def print_import(found: dict[str, Any]) -> None:
     """Print what needs a decision, then the counts."""
     for one in found["refused_rows"][:MOST_LINES]:
         column = f", {one['column']}" if one["column"] else ""
-        print(f"{one['where']}{column}: {one['what']}: {one['remedy']}")
+        print_text(f"{one['where']}{column}: {one['what']}: {one['remedy']}")
     _print_more(found["refused"])
     for kind, texts in found["unknown"].items():
-        print(f"unknown {kind} ({_UNKNOWN.get(kind, '')}):")
+        print_text(f"unknown {kind} ({_UNKNOWN.get(kind, '')}):")
         for text, number in list(texts.items())[:MOST_LINES]:
-            print(f"  {number} × {text}")
+            print_text(f"  {number} × {text}")
         _print_more(len(texts))
     if found["absent_assets"]:
-        print("no longer named:")
+        print_text("no longer named:")
         for one in found["absent_assets"][:MOST_LINES]:
-            print(f"  #{one['asset']} {one['name'] or one['key']} {one['inventory_number']}".rstrip())
+            print_text(f"  #{one['asset']} {one['name'] or one['key']} {one['inventory_number']}".rstrip())
         _print_more(found["absent"])
     _print_counts(found)
 
 
 def _print_counts(found: dict[str, Any]) -> None:
     would = " (dry run: nothing was changed)" if found["dry_run"] else ""
-    print(
+    print_text(
         f"{found['rows']} {plural(found['rows'], 'row')}: {found['added']} added, {found['changed']} "
         f"changed, {found['unchanged']} unchanged, {found['absent']} absent, {found['refused']} "
         f"refused{would}"
     )
     for name, one in found["other_rows"].items():
-        print(f"{name}: {one['new']} new, {one['gone']} gone")
+        print_text(f"{name}: {one['new']} new, {one['gone']} gone")
     if found["moved"]:
-        print(f"{found['moved']} {plural(found['moved'], 'move')}, from {found['moves_from']}")
+        print_text(f"{found['moved']} {plural(found['moved'], 'move')}, from {found['moves_from']}")
     if found["retired"]:
-        print(f"{found['retired']} out of service from today, because they are absent")
+        print_text(f"{found['retired']} out of service from today, because they are absent")
     if found["retire_refused"]:
-        print(
+        print_text(
             f"{found['absent'] - found['retired']} absent ones stay in service: they may be among the "
             "refused rows, or the list has nothing of their kind"
         )
     if found["out_without_day"]:
-        print(f"{found['out_without_day']} out of service by their status, without a day: from today")
+        print_text(f"{found['out_without_day']} out of service by their status, without a day: from today")
     if matching := found["matching"]:
-        print(
+        print_text(
             f"{matching['matched']} {plural(matching['matched'], 'machine')} matched, "
             f"{matching['doubts']} {plural(matching['doubts'], 'doubt')}: 'veilleuse inventory review list'"
         )
@@ -157,7 +158,7 @@ def _print_counts(found: dict[str, Any]) -> None:
 
 def _print_more(number: int) -> None:
     if number > MOST_LINES:
-        print(f"  … and {number - MOST_LINES} more: see --json")
+        print_text(f"  … and {number - MOST_LINES} more: see --json")
 
 
 MAX_BYTES: Final = 12 * 1024
@@ -185,7 +186,7 @@ def read_key(file: Path) -> str:
 def _decrypt_key(file: Path, text: str) -> str:
     if not sys.stdin.isatty():
         raise UsageError(f"{file} is encrypted: run the command on a terminal, to enter its passphrase")
-    passphrase = typer.prompt(f"passphrase of {file}", hide_input=True, err=True)
+    passphrase = typer.prompt(translate(f"passphrase of {file}"), hide_input=True, err=True)
     try:
         key = load_pem_private_key(text.encode(), str(passphrase).encode())
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

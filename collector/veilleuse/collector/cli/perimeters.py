@@ -22,6 +22,7 @@ from veilleuse.collector.cli.shared import (
     print_note,
     print_result,
     print_table,
+    print_text,
     read_text,
     run_operation,
 )
@@ -59,9 +60,9 @@ def show(
         )
         return
     print_table([_row(rule) for rule in found.document()], empty="")
-    print(declaration_of(found))
+    print_text(declaration_of(found))
     if found.year is None:
-        print("'veilleuse perimeters declare FILE --year YEAR' declares your own")
+        print_text("'veilleuse perimeters declare FILE --year YEAR' declares your own")
 
 
 def declaration_of(perimeters: Perimeters) -> str:

@@ -16,11 +16,13 @@ from veilleuse.collector.cli.shared import (
     IN_PARTS,
     ConfigOption,
     JsonOption,
+    check_settings,
     load_settings,
     plural,
     print_json,
     print_note,
     print_result,
+    print_text,
     read_content,
     run_operation,
 )
@@ -80,8 +82,10 @@ def import_file(
 @app.command()
 def template(
     name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(KINDS))],
+    config: ConfigOption = None,
 ) -> None:
     """Write an empty CSV file to standard output. Its comments say what each column means."""
+    check_settings(config)
     print(template_of(name), end="")
 
 
@@ -123,12 +127,12 @@ def _print_refusals(found: ActionsFile, as_json: bool) -> None:
 
 def _print_import(answer: dict[str, Any]) -> None:
     would = "would be " if answer["dry_run"] else ""
-    print(
+    print_text(
         f"{answer['kind']}: {answer['lines']} {plural(answer['lines'], 'line')}; {would}new "
         f"{len(answer['new'])}, {would}changed {len(answer['changed'])}, {would}gone {len(answer['gone'])}"
     )
     for word in ("new", "changed", "gone"):
         for key in answer[word]:
-            print(f"  {word:8} {key}")
+            print_text(f"  {word:8} {key}")
     for key in answer["not_named"]:
         print_note(f"note: in force and not in the file: {key} (--replace ends it)")

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
-from veilleuse.collector.cli.language import translate
+from veilleuse.collector.cli.language import shows_french, translate, translate_cell, translate_lines
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.ipc import TIMEOUT_SECONDS, CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.hosts import Host
@@ -41,6 +41,7 @@ _NUMBER: Final = re.compile(
     r"–|[-+−<>±]*\d[\d.,\s]*(e[-+]?\d+)?(\s?(%|‰|[kM]?Wh?|[BkMGT]i?[Bo]|[mkt]?gCO₂e))?"
 )
 """Cells that are aligned to the right."""
+_YES: Final = frozenset({"y", "yes", "o", "oui"})
 _GAP: Final = 2
 """Columns of a terminal between two columns of a table."""
 _NAMED: Final = 3
@@ -112,6 +113,12 @@ def load_settings(config: Path | None) -> CollectorSettings:
     return read_settings(config)
 
 
+def check_settings(config: Path | None) -> None:
+    """Read a file that --config names, for a command that needs no settings. Raises ConfigurationError."""
+    if config is not None:
+        read_settings(config)
+
+
 def who_and_why(why: str, command: str) -> dict[str, Any]:
     """Return `who` and `why` of an operation, for the access journal. The default reason is the `command`."""
     try:
@@ -167,6 +174,27 @@ def print_note(text: str) -> None:
     print(translate(text), file=sys.stderr)
 
 
+def print_text(text: str) -> None:
+    """Print lines for people on standard output: in French on a French terminal, else in English."""
+    print(translate_lines(text))
+
+
+def print_facts(facts: Mapping[str, str], width: int) -> None:
+    """Print name and value of each fact, one a line; names have at least so many columns."""
+    told = [(translate_lines(name), translate_cell(value, name)) for name, value in facts.items()]
+    width = max(width, *(len(name) for name, _ in told))
+    for name, value in told:
+        print(f"{name:<{width}} {value}")
+
+
+def confirm(question: str) -> bool:
+    """Ask on a terminal for a yes, in the language of the locale. All else is a no, as without a terminal."""
+    if not sys.stdin.isatty():
+        return False
+    print(f"{translate(question)} {translate('[y/N]')}: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().casefold() in _YES
+
+
 def print_table(rows: list[dict[str, str]], *, empty: str, verbatim: bool = False) -> None:
     """Print rows with the same keys: as a table on a terminal, as tab-separated lines elsewhere.
 
@@ -184,8 +212,13 @@ def print_table(rows: list[dict[str, str]], *, empty: str, verbatim: bool = Fals
     from rich.console import Console
     from rich.table import Table
 
-    heads = [name if verbatim else translate(name.replace("_", " ")) for name in rows[0]]
+    heads = [name if verbatim else name.replace("_", " ") for name in rows[0]]
     columns = [[printable(row[name]) for row in rows] for name in rows[0]]
+    if not verbatim and shows_french():
+        columns = [
+            [translate_cell(cell, name) for cell in cells] for name, cells in zip(heads, columns, strict=True)
+        ]
+        heads = list(map(translate, heads))
     console = Console(markup=False, highlight=False)
     table = Table(box=None, pad_edge=False)
     widths = _widths(heads, columns, console.width)
@@ -208,7 +241,7 @@ def _widths(heads: list[str], columns: list[list[str]], whole: int) -> list[int]
     room = whole - _GAP * (len(wanted) - 1)
     if sum(wanted) <= room:
         return wanted
-    first = max(map(cell_len, columns[0]))
+    first = max(map(cell_len, (heads[0], *columns[0])))
     most = max(wanted)
     while most > 1 and first + sum(min(width, most) for width in wanted[1:]) > room:
         most -= 1
@@ -225,7 +258,7 @@ def print_result(
     if as_json:
         print_json(found)
     elif isinstance(shown, str):
-        print("\n".join(map(translate, shown.split("\n"))))
+        print_text(shown)
     elif callable(shown):
         shown()
     else:

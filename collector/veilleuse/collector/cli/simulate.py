@@ -18,6 +18,7 @@ from veilleuse.collector.cli.shared import (
     JsonOption,
     load_settings,
     parse_date,
+    print_facts,
     print_result,
 )
 from veilleuse.collector.errors import UsageError
@@ -73,7 +74,8 @@ def simulate(
         "truth": str(path),
         **{name: told[name] for name in ("data", "seed", "from", "to", "hosts", "machines", "kwh_total")},
     }
-    print_result(facts, "\n".join(f"{name:<10} {value}" for name, value in facts.items()), as_json)
+    shown = {name: str(value) for name, value in facts.items()}
+    print_result(facts, lambda: print_facts(shown, 10), as_json)
 
 
 def _require_new(path: Path) -> None:

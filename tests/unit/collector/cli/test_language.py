@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
+import itertools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from veilleuse.collector import errors
 from veilleuse.collector.cli import language
 from veilleuse.collector.cli.language import _WORD, FILES, translations
 from veilleuse.collector.cli.main import COMMANDS, app, run
+from veilleuse.collector.cli.shared import confirm, print_text
 from veilleuse.wire.translations import Translations, read_french
 
 LOCALE = Path(language.__file__).parent / "locale"
@@ -110,6 +113,8 @@ TOLD = {name for name, found in vars(errors).items() if isinstance(found, type)}
     "StoreFailing",
 }
 """Errors that a command prints."""
+LINES = 0.85
+"""Least part of the printed lines that is: the parts of the others are in variables."""
 FIELD = "⟦…⟧"
 SHARE = 0.9
 """Least part of the errors of other folders that is in French."""
@@ -151,6 +156,99 @@ def test_errors_have_their_french():
     ]
     left = [text for text in others if known.find(text) is None]
     assert 1 - len(left) / len(others) >= SHARE, "\n".join(left)
+
+
+PRINTED = {"print_text": (0,), "print_note": (0,), "print_result": (1,), "confirm": (0,), "Finding": (2, 3)}
+"""Function that prints a text, or a result of doctor → places of texts among its arguments."""
+
+
+def variants(node: ast.expr) -> list[str]:
+    """Return the texts of an expression with its alternatives, and FIELD for each other field."""
+    if isinstance(node, ast.IfExp):
+        return variants(node.body) + variants(node.orelse)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return [before + after for before in variants(node.left) for after in variants(node.right)]
+    if isinstance(node, ast.FormattedValue):
+        return variants(node.value)
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "plural":
+        return [f"{node.args[1].value}{ending}" for ending in ("", "s")]  # type: ignore[attr-defined]
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(parts) for parts in itertools.product(*map(variants, node.values))]
+    return [node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else FIELD]
+
+
+def printed(cli: Path) -> Iterator[str]:
+    """Yield each line that the commands print, and the reasons of a year that cannot be closed."""
+    reasons = [cli.parent / f"closed_years/{name}.py" for name in ("preconditions", "sign_off_conditions")]
+    for file in [*sorted(cli.rglob("*.py")), *reasons]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            texts: list[ast.expr] = []
+            if isinstance(node, ast.Call):
+                places = PRINTED.get(ast.unparse(node.func), ())
+                texts = [node.args[place] for place in places if place < len(node.args)]
+            elif isinstance(node, ast.Yield) and node.value is not None and file in reasons:
+                texts = [node.value]
+            for line in (line for one in texts for text in variants(one) for line in text.split("\n")):
+                if re.search("[a-z]{2}", line):
+                    yield line.strip()
+
+
+def test_printed_lines_have_their_french():
+    """Results, notes, questions, findings of doctor: most lines, in all their alternatives."""
+    known = Translations(read_french("veilleuse.collector.cli", *FILES) | {FIELD: FIELD})
+    lines = sorted(set(printed(Path(language.__file__).parent)))
+    left = [line for line in lines if known.find(line) is None]
+    assert len(lines) > 200
+    assert 1 - len(left) / len(lines) >= LINES, "\n".join(left)
+
+
+class Terminal(io.StringIO):
+    """Standard output or input that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+SEEN = [
+    (
+        "12 rows: 3 added, 1 changed, 8 unchanged, 0 absent, 0 refused (dry run: nothing was changed)",
+        "12 lignes : 3 ajoutées, 1 modifiées, 8 inchangées, 0 absentes, 0 refusées (essai : rien n'a été modifié)",
+    ),
+    ("1 machine matched, 2 doubts: 'veilleuse inventory review list'", "1 machine rapprochée, 2 doutes : « veilleuse inventory review list »"),
+    ("  machines use it from 2026-12-01 on: 1 closure, known until 2028-12-31", "  les machines s'en servent à partir du 2026-12-01 : 1 fermeture, connues jusqu'au 2028-12-31"),
+    ("2025: 71,696.5 kWh, 3,305 kgCO2e", "2025 : 71\u202f696,5 kWh, 3\u202f305 kgCO2e"),
+    ("would be 2025-r1 closed_provisional; nothing was written", "ce serait 2025-r1, close provisoirement ; rien n'a été écrit"),
+    ("note: 2025 is open", "note : 2025 est ouverte"),
+    ("open: 2 rows of the inventory are in doubt: look at 'veilleuse inventory review list' and decide", "à faire : 2 lignes de l'inventaire sont douteuses : voir « veilleuse inventory review list » et décider"),
+    ("  active     the machine's own file: 14 own file, 1 waiting", "  active     le fichier de la machine : 14 selon leur fichier, 1 en attente"),
+    ("inv.csv, line 2, site: 'x' is none of the words for it: use a, b", "inv.csv, ligne 2, site : « x » n'est aucun des mots prévus : choisir parmi a, b"),
+    ("meters.csv, line 3: something new", "meters.csv, line 3: something new"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "told"), SEEN)
+def test_lines_as_they_are_seen(line, told, french, monkeypatch):
+    """Whole lines on a French terminal, numbers with French signs; in a pipe the same line is English."""
+    for shown, expected in ((io.StringIO(), line), (Terminal(), told)):
+        monkeypatch.setattr("sys.stdout", shown)
+        print_text(line)
+        assert shown.getvalue().replace("\u00a0", " ") == f"{expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "yes"), [("o", True), ("oui", True), ("Y", True), ("n", False), ("", False)]
+)
+def test_a_question_in_french(answer, yes, french, monkeypatch, capsys):
+    """It is asked on standard error, and answered in either language; anything else is a no."""
+    monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+    asked = (
+        "Forget host 0123 (server of DSI at tour, active, last contact never), with all its records. Go on?"
+    )
+    assert confirm(asked) is yes
+    assert capsys.readouterr().err.replace("\u00a0", " ") == (
+        "Oublier la machine 0123 (server de DSI à tour, active, dernier contact : jamais), "
+        "avec tous ses relevés. Continuer ? [o/N]: "
+    )
 
 
 @pytest.mark.parametrize(

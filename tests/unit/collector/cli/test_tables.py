@@ -76,6 +76,27 @@ def test_headings_are_french_on_a_french_terminal_only(monkeypatch, capsys):
     assert on_a_terminal(monkeypatch, 100)[0].split() == ["machine", "entité", "kWh", "note"]
 
 
+def test_words_in_cells_are_french_on_a_french_terminal_only(monkeypatch, capsys):
+    """Our words are translated, by column where they have two meanings; data and words of options are not."""
+    monkeypatch.setenv("LC_ALL", "fr_FR.UTF-8")
+    rows = [
+        {"state": "revoked", "status": "revoked", "until": "never", "class": "laptop", "type": "closed", "entity": "closed"}
+    ]  # fmt: skip
+    print_table(rows, empty="")
+    assert capsys.readouterr().out.splitlines()[1].split("\t") == list(rows[0].values())
+    shown = on_a_terminal(monkeypatch, 100, rows)[1].split()
+    assert shown == ["révoqué", "revoked", "jamais", "laptop", "fermé", "closed"]
+
+
+def test_a_heading_wider_than_its_cells_stays_whole(monkeypatch):
+    """The heading of the first column is not folded where other columns are."""
+    monkeypatch.setenv("LC_ALL", "fr_FR.UTF-8")
+    assert on_a_terminal(monkeypatch, 30, [{"meter": "M1", "note": "a" * 40}])[0].split() == [
+        "compteur",
+        "note",
+    ]
+
+
 def test_names_of_others_are_not_translated(monkeypatch):
     """A column of SQL keeps its name."""
     monkeypatch.setenv("LC_ALL", "fr_FR.UTF-8")
