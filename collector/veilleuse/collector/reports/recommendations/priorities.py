@@ -18,7 +18,7 @@ from veilleuse.collector.calendars.periods import slices
 from veilleuse.collector.disclosure.rule import MIXED
 from veilleuse.collector.documents.document import Row
 from veilleuse.collector.indicators.avoidable_energy import CAUSES, AvoidableEnergy, kwh_by_cause
-from veilleuse.collector.indicators.comatose_server import ComatoseServer, verdict
+from veilleuse.collector.indicators.comatose_server import ComatoseServer, is_judged, verdict
 from veilleuse.collector.indicators.out_of_hours import OutOfHours
 from veilleuse.collector.indicators.oversized_server import is_oversized
 from veilleuse.collector.indicators.underused_server import is_underused
@@ -43,7 +43,6 @@ OVERSIZED: Final = "oversized"
 REASONS: Final = (*CAUSES, MIXED, SUSPECT, UNDER_USED, OVERSIZED)
 """Causes of avoidable energy, then verdicts on servers whose saving is not known in kWh."""
 _AVOIDABLE: Final = AvoidableEnergy()
-_JUDGED: Final = frozenset({ServerVerdict.COMATOSE, ServerVerdict.SUSPECT, ServerVerdict.IN_SERVICE})
 _NEEDED: Final = frozenset(
     {_AVOIDABLE.meta.indicator, OutOfHours.meta.indicator, ComatoseServer.meta.indicator}
 )
@@ -106,9 +105,7 @@ def gather_servers(
         elif one.figure.value:
             comatose[one.key].append(one)
     for key, servers in comatose.items():
-        judged = sum(
-            one.entity == key.entity and verdict(one, targets) in _JUDGED for one in facts.servers or ()
-        )
+        judged = sum(one.entity == key.entity and is_judged(one, targets) for one in facts.servers or ())
         figure = _AVOIDABLE.add([one.figure for one in servers], same_time=True)
         whole = (len(servers), judged)
         found.append(replace(servers[0], machines=len(servers), figure=figure, comatose=whole, server=""))
