@@ -40,6 +40,8 @@ PAPER_ROWS: Final = 40
 """Maximum rows of a table on paper, of a document without a summary."""
 PAPER_GRIDS: Final = 2
 LONGEST_NAME: Final = 110
+SENTENCE: Final = "sentence"
+"""Column that is never cut: its end says what to do."""
 """Maximum characters of a cell of a short table: three lines."""
 
 
@@ -165,7 +167,9 @@ def _is_fitting(one: Column) -> bool:
 
 
 def _short(one: Column, row: Row, w: Words, bar: str | None = None, longest: float = 0.0) -> TableCell:
-    cell, value = _short_cell(_cell(one, row, w)), _number(row, one.name)
+    cell, value = _cell(one, row, w), _number(row, one.name)
+    if one.name != SENTENCE:
+        cell = _short_cell(cell)
     if value is not None and (_is_fitting(one) or one.unit_from):
         cell = replace(cell, text=w.amount(one, value, row))
     if value is not None and one.name == bar and longest:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from veilleuse.collector.disclosure.rule import MIXED
-from veilleuse.collector.indicators.comatose_server import verdict
+from veilleuse.collector.indicators.comatose_server import is_judged, verdict
 from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS
 from veilleuse.collector.model.indicators import (
     PCS,
@@ -136,11 +136,10 @@ def causes_of(machine: IndicatorMachine, targets: Targets) -> list[Cause]:
     Empty for a server that cannot be judged.
     """
     if machine.population is Population.SERVER:
-        judged = verdict(machine, targets)
-        if judged in (ServerVerdict.NOT_JUDGED, ServerVerdict.EXCLUDED):
+        if not is_judged(machine, targets):
             return []
-        use = machine.use()
-        taken = use.on_active_millijoules + use.on_idle_millijoules if judged is ServerVerdict.COMATOSE else 0
+        use, is_comatose = machine.use(), verdict(machine, targets) is ServerVerdict.COMATOSE
+        taken = use.on_active_millijoules + use.on_idle_millijoules if is_comatose else 0
         return [Cause("comatose_servers", tuple(Band), taken, use.on_milliseconds if taken else 0)]
     closed, screens_closed = _closed_bands(machine)
     idle, screens_open = _open_idle(machine, targets)

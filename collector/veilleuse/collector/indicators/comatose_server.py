@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
 
 from veilleuse.collector.indicators.server_loads import (
     COMATOSE_DAYS,
@@ -33,8 +32,6 @@ from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Population
 
-_ALIVE: Final = frozenset({ServerVerdict.IN_SERVICE, ServerVerdict.SUSPECT, ServerVerdict.COMATOSE})
-
 
 class ComatoseServer(Indicator):
     """I6, comatose servers: no useful service for six months.
@@ -42,7 +39,8 @@ class ComatoseServer(Indicator):
     Formula: comatose servers ÷ servers that could be judged. Comatose: over the last 180 days, at least 95 %
     of the time on is below 5 % CPU, and at least 95 % below 1 kB/s of traffic of others (by buckets). A
     server that fails the same test over the last 30 days was put to use since, and is not comatose. A server
-    that passes over 30 days only is a suspect, "owner to confirm".
+    that passes over 30 days only is a suspect, "owner to confirm". A suspect without 180 observed days is not
+    judged yet: it may be comatose. One that was busy in its 180 days is judged, and is not.
     Roles that may be idle (standby, batch, licence, backup, in the inventory) are excluded. A server is
     judged if it was observed for 90 % of the days asked, with CPU and network measured for 90 % of its time
     on; one that was never on is not.
@@ -66,11 +64,13 @@ class ComatoseServer(Indicator):
             return
         verdicts = {one.host_id: verdict(one, targets) for one in servers}
         counts = Counter(verdicts.values())
-        alive = sum(counts[kind] for kind in _ALIVE)
+        known = sum(is_judged(one, targets) for one in servers)
+        apart = len(servers) - known - counts[ServerVerdict.EXCLUDED]
         details: dict[str, Detail] = {
             "suspects": counts[ServerVerdict.SUSPECT],
             "excluded": counts[ServerVerdict.EXCLUDED],
-            "not_judged": counts[ServerVerdict.NOT_JUDGED],
+            "not_judged": apart,
+            "suspects_not_judged": apart - counts[ServerVerdict.NOT_JUDGED],
         }
         drawn = [
             one.use().derived_millijoules
@@ -80,10 +80,10 @@ class ComatoseServer(Indicator):
         if any(one.bands for one in servers):
             details["kwh"] = sum(drawn) / MILLIJOULES_PER_KWH
         yield Figure(
-            counts[ServerVerdict.COMATOSE] / alive if alive else None,
+            counts[ServerVerdict.COMATOSE] / known if known else None,
             len(servers),
             counts[ServerVerdict.COMATOSE],
-            alive,
+            known,
             details=details,
         )
 
@@ -94,8 +94,8 @@ class ComatoseServer(Indicator):
 
     def pair(self, machine: IndicatorMachine, targets: Targets) -> Pair:
         """Return (numerator, denominator) of one machine: is it comatose?"""
-        found = verdict(machine, targets)
-        return judged(found is ServerVerdict.COMATOSE if found in _ALIVE else None)
+        is_comatose = verdict(machine, targets) is ServerVerdict.COMATOSE
+        return judged(is_comatose if is_judged(machine, targets) else None)
 
 
 def verdict(machine: IndicatorMachine, targets: Targets) -> ServerVerdict:
@@ -109,6 +109,14 @@ def verdict(machine: IndicatorMachine, targets: Targets) -> ServerVerdict:
     if short:
         return ServerVerdict.SUSPECT
     return ServerVerdict.NOT_JUDGED if long is None and short is None else ServerVerdict.IN_SERVICE
+
+
+def is_judged(machine: IndicatorMachine, targets: Targets) -> bool:
+    """Tell if it is known whether the server is comatose: not of a suspect without 180 observed days."""
+    found = verdict(machine, targets)
+    if found is ServerVerdict.SUSPECT:
+        return _is_unused(machine, COMATOSE_DAYS, targets) is not None
+    return found in (ServerVerdict.COMATOSE, ServerVerdict.IN_SERVICE)
 
 
 def _is_unused(machine: IndicatorMachine, days: int, targets: Targets) -> bool | None:

@@ -79,17 +79,20 @@ def by_verdict(figure: Figure, found: str, other: str, suspects: str | None = No
     """Return verdict → servers: `found` for positive, `suspects` for suspect, `other` for the other judged
     servers.
 
-    Where no server could be judged, the result holds only the counts `excluded` and `not_judged`: absent, not
-    0.
+    A server is in one of them: suspects that could not be judged are not in `not_judged` too. Where no server
+    could be judged, the result holds only the counts of the others: absent, not 0.
     """
     counts = {
         name: float(figure.details[name]) for name in ("excluded", "not_judged") if name in figure.details
     }
+    between = int(figure.details.get("suspects", 0))
+    apart = int(figure.details.get("suspects_not_judged", 0))
+    if apart:
+        counts["not_judged"] -= apart
+    if suspects is not None and (between or figure.value is not None):
+        counts[suspects] = between
     if figure.value is None or figure.numerator is None or figure.denominator is None:
         return counts
-    between = int(figure.details.get("suspects", 0))
-    if suspects is not None:
-        counts[suspects] = between
     counts[found] = round(figure.numerator)
-    counts[other] = round(figure.denominator - figure.numerator) - between
+    counts[other] = round(figure.denominator - figure.numerator) - (between - apart)
     return counts

@@ -292,7 +292,7 @@ class ServerVerdict(StrEnum):
     COMATOSE = "comatose"
     """Over 180 days."""
     SUSPECT = "suspect"
-    """Over 30 days: the owner is to confirm."""
+    """Over 30 days: the owner is to confirm. Not judged, unless it was busy earlier in its 180 days."""
     IN_SERVICE = "in_service"
     EXCLUDED = "excluded"
     """Its role may be idle: standby, batch, licence, backup."""
@@ -378,6 +378,19 @@ def _add_errors(figures: Iterable[Figure]) -> tuple[float, float] | None:
             value += one.value
             error += one.value * math.log(one.interval[1] / one.value)
     return (value * math.exp(-error / value), value * math.exp(error / value)) if value else None
+
+
+def is_reached(
+    value: float | None, goal: float | None, direction: str | None, suspects: float = 0
+) -> bool | None:
+    """Tell if a value is at its goal; None without one of them.
+
+    None also for a value at its goal while there are suspects of I6: they may be comatose.
+    """
+    if value is None or goal is None or direction is None:
+        return None
+    found = value <= goal if direction == "lower" else value >= goal
+    return None if found and suspects else found
 
 
 def judged(found: bool | None) -> Pair:

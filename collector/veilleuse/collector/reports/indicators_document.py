@@ -54,6 +54,7 @@ COLUMNS: Final = (
     "not_known",
     "not_judged",
     "suspects",
+    "suspects_not_judged",
     "excluded",
     "avoidable_share",
     "closed_bands_kwh",

@@ -30,7 +30,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.indicators import ON_THE_SHEET, SERVER_KWH, TABLE, USE_PHASE, IndicatorInput, made_of
 from veilleuse.collector.model.actions import ECO_DESIGN, OBJECTIVES, ActionTable, Cells
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow
-from veilleuse.collector.model.indicators import Targets
+from veilleuse.collector.model.indicators import Targets, is_reached
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
 from veilleuse.collector.reports.emissions_document import BASIS, sample_notes
@@ -79,6 +79,7 @@ OBJECTIVE_COLUMNS: Final = (
     "target_value",
     "threshold",
     "reached",
+    "suspects",
     "withheld",
     "reason",
     "measure",
@@ -370,8 +371,9 @@ def _computed_row(sheet: _Sheet, cells: Cells, population: Population | None, va
             "trend_ratio": _trend(value.value, baseline) if comparable else None,
             "restated_trend_ratio": _trend(value.value, restated),
             "threshold": value.threshold,
-            "reached": _is_reached(value.value, goal, value.direction) if comparable else None,
+            "reached": is_reached(value.value, goal, value.direction, value.suspects) if comparable else None,
             "withheld": True if value.withheld else None,
+            "suspects": value.suspects or None,
             "reason": value.reason,
         }
     )
@@ -424,7 +426,7 @@ def _entered_row(cells: Cells) -> Row:
             "value_hi95": number_of(cells, "current_hi95"),
             "coverage_states": number_of(cells, "coverage"),
             "trend_ratio": _trend(value, number_of(cells, "baseline_value")),
-            "reached": _is_reached(value, target, cells.get("direction")),
+            "reached": is_reached(value, target, cells.get("direction")),
         }
     )
 
@@ -441,12 +443,6 @@ def _common(cells: Cells) -> dict[str, Shown | None]:
 
 def _trend(value: float | None, baseline: float | None) -> float | None:
     return (value - baseline) / abs(baseline) if value is not None and baseline else None
-
-
-def _is_reached(value: float | None, goal: float | None, direction: str | None) -> bool | None:
-    if value is None or goal is None or direction is None:
-        return None
-    return value <= goal if direction == "lower" else value >= goal
 
 
 # --- measures

@@ -72,6 +72,8 @@ class SheetValue(NamedTuple):
     sensitivity: Ends | None = None
     is_whole: bool = True
     """False where it is of a part of the period only."""
+    suspects: int = 0
+    """Servers that their owner is to confirm, of I6."""
     reason: str | None = None
     """Why there is no value: a reason of the API's `withheld` rows, or NO_DATA."""
 
@@ -167,6 +169,7 @@ class YearValues:
             figure.withheld,
             is_sample_only=is_share and not self._is_demonstrated(wanted),
             is_whole=is_to_date and last == self.query.end,
+            suspects=int(figure.details.get("suspects", 0)),
             reason=_reason(figure) or (None if is_to_date else SOME_MONTHS),
         )
 

@@ -297,7 +297,7 @@ def test_comatose_servers():
     )
     figure = the("I6", group)
     assert (figure.value, figure.numerator, figure.denominator) == (0.3333333333333333, 1, 3)
-    assert figure.details == {"suspects": 1, "excluded": 1, "not_judged": 1}
+    assert figure.details == {"suspects": 1, "excluded": 1, "not_judged": 1, "suspects_not_judged": 0}
 
 
 @pytest.mark.parametrize(

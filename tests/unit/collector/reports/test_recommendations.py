@@ -104,6 +104,28 @@ def test_months_are_added_and_the_largest_comes_first():
     assert second.nights_each == Fraction(5)
 
 
+def test_groups_of_different_months_compare_by_the_year():
+    """30 kWh in one month come before 60 in three; a server of two months too.
+
+    Machines of merged groups have rows of their own in other months: their energy is not multiplied.
+    """
+    rows = [
+        *(month(number, WATER, 20.0, mixed=20.0) for number in (3, 4, 5)),
+        month(4, COLLEGE, 30.0, mixed=30.0),
+        month(5, "Métropole > Collèges*", 35.0, mixed=35.0),
+    ]
+    new = idle_server(1, 50)
+    bands = {Band.OPEN: new.bands[Band.OPEN]._replace(known_milliseconds=61 * DAY)}
+    found = rank(rows, replace(NO_FACTS, servers=(replace(new, bands=bands),)), TARGETS, 12)
+    assert [(one.key.entity, one.months, round(one.yearly.value or 0.0)) for one in found] == [
+        (COLLEGE, 1, 360),
+        ("E1", 2, 300),
+        (WATER, 3, 240),
+        ("Métropole > Collèges", 1, 35),
+    ]
+    assert found[0].yearly.interval == pytest.approx((360 * math.exp(-1.96 * U), 360 * math.exp(1.96 * U)))
+
+
 def test_sentences_say_where_what_how_much_and_how():
     """One sentence each, in two languages; its hour is the closing hour of its sites."""
     rows = [month(3, COLLEGE, 30.0, closed_bands=28.0, open_idle=2.0), nights(3, COLLEGE, 36)]
@@ -111,14 +133,14 @@ def test_sentences_say_where_what_how_much_and_how():
     facts = FleetFacts(sites, {("parc", Population.WORKSTATION): 18 * 60 + 30}, ())
     assert written(rows, facts) == [
         (
-            "Collège du Parc : 12 PC tours, chacun en marche 3 nuits ; 30,0 kWh évitables en 1 mois "
-            "(entre 24,7 kWh et 36,5 kWh) : extinction programmée à 18 h 30."
+            "Collège du Parc : 12 PC tours, chacun en marche 3 nuits ; 360 kWh évitables par an "
+            "(entre 296 kWh et 438 kWh), d’après 1 mois : extinction programmée à 18 h 30."
         )
     ]
     assert written(rows, language="en") == [
         (
-            "Collège du Parc: 12 towers, each on for 3 nights; 30.0 kWh avoidable in 1 month "
-            "(between 24.7 kWh and 36.5 kWh): scheduled shutdown after closing."
+            "Collège du Parc: 12 towers, each on for 3 nights; 360 kWh avoidable a year "
+            "(between 296 kWh and 438 kWh), by 1 month: scheduled shutdown after closing."
         )
     ]
 
@@ -177,7 +199,7 @@ def test_single_servers_replace_the_row_of_servers():
     )
     assert written([together, judged]) == [
         (
-            "E1 : 2 serveurs comateux sur 4 ; 900 kWh évitables en 1 mois : "
+            "E1 : 2 serveurs comateux sur 4 ; 10,8 MWh évitables par an, d’après 1 mois : "
             "confirmer avec son responsable, puis arrêter."
         )
     ]
@@ -192,16 +214,16 @@ def test_single_servers_replace_the_row_of_servers():
     facts = replace(NO_FACTS, servers=servers)
     assert written([together, judged], facts) == [
         (
-            "Serveur 000000000002 (E1) : sans service utile depuis six mois ; 700 kWh évitables en 12 mois "
-            "(entre 575 kWh et 852 kWh) : confirmer avec son responsable, puis arrêter."
+            "Serveur 000000000002 (E1) : sans service utile depuis six mois ; 700 kWh évitables par an "
+            "(entre 575 kWh et 852 kWh), d’après 12 mois : confirmer avec son responsable, puis arrêter."
         ),
         (
-            "Serveur 000000000001 (E1) : sans service utile depuis six mois ; 500 kWh évitables en 12 mois "
-            "(entre 411 kWh et 608 kWh) : confirmer avec son responsable, puis arrêter."
+            "Serveur 000000000001 (E1) : sans service utile depuis six mois ; 500 kWh évitables par an "
+            "(entre 411 kWh et 608 kWh), d’après 12 mois : confirmer avec son responsable, puis arrêter."
         ),
         (
-            "Serveur 000000000003 (E1) : sans service utile depuis 30 jours ; 400 kWh consommés : "
-            "confirmer avec son responsable."
+            "Serveur 000000000003 (E1) : sans service utile depuis 30 jours ; 400 kWh consommés par an, "
+            "d’après 12 mois : confirmer avec son responsable."
         ),
     ]
     ranked = rank([together, judged], facts, TARGETS, 12)
@@ -228,6 +250,9 @@ def test_declared_actions_stand_beside_their_sites():
     assert [row.get("declared_actions") for row in made.tables["rows"]] == ["ext", None]
     (declared,) = made.tables["declared"]
     assert (declared["saving_kwh"], declared["saving_lo95_kwh"], declared["claimed"]) == (54.0, 10.0, "yes")
+    writer = RecommendationWriter(words("fr"), TARGETS)
+    assert "54,0 kWh" not in plain(writer.declared(first.actions[0], is_admin=True)), "it is of two sites"
+    assert "dans 2 sites" in plain(writer.declared(first.actions[0], is_admin=True))
     assert {*COLUMNS} <= {*read_columns()}
     assert all(row.keys() <= {*COLUMNS} for table in made.tables.values() for row in table)
 

@@ -157,6 +157,12 @@ def test_actions_of_one_entity_and_wrong_formats(reading: Reading, tokens: dict[
     assert "32 PC tours" in text_of(reading, "/actions?lang=fr&entity=DSI", tokens["reader"])
     assert "32 PC tours" not in text_of(reading, "/actions?lang=fr&entity=DSI+%3E+X", tokens["reader"])
     assert reading.get("/actions?format=exe", tokens["reader"]).status_code == 400
+    for entity, count in (("DSI", 1), ("DSI > X", 0)):
+        address = f"/actions?lang=fr&format=json&entity={entity}"
+        assert len(json.loads(reading.get(address, tokens["reader"]).text)["rows"]) == count
+    declared = "« extinction <b> »"
+    assert declared not in text_of(reading, "/actions?lang=fr&entity=DSI+%3E+X", tokens["reader"])
+    assert declared in text_of(reading, "/actions?lang=fr&entity=DSI", tokens["reader"])
     for form, begins in (("csv", b"rank,"), ("xlsx", b"PK"), ("pdf", b"%PDF")):
         assert reading.get(f"/actions?format={form}", tokens["reader"]).content.startswith(begins)
 

@@ -185,7 +185,9 @@ def _summary(document: Document, w: Words, *, paper: bool) -> PageSummary | None
 
 def workbook(head: Head, w: Words) -> str:
     """Say how to get the same report as a workbook."""
-    kind = str(head.get("kind"))
+    asked = kind = str(head.get("kind"))
+    if kind == "actions":
+        asked = "indicators --actions"
     groups = head.get("group_by")
     options = {
         "--from": head.get("from"),
@@ -195,7 +197,7 @@ def workbook(head: Head, w: Words) -> str:
         "--basis": head.get("basis") if head.get("basis") != "released" else None,
     }
     said = " ".join(f"{option} {value}" for option, value in options.items() if value)
-    command = f"veilleuse report {kind} {said} --format xlsx -o {kind}.xlsx"
+    command = f"veilleuse report {asked} {said} --format xlsx -o {kind}.xlsx"
     return w("page.workbook" if kind == "emissions" else "page.workbook_command", command=command)
 
 

@@ -17,6 +17,7 @@ from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.reports.recommendations.facts import DeclaredAction
 from veilleuse.collector.reports.recommendations.priorities import SUSPECT, Recommendation
+from veilleuse.collector.reports.recommendations.summary import summary_of
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Population
 
@@ -33,6 +34,9 @@ COLUMNS: Final = (
     "avoidable_kwh",
     "avoidable_lo95_kwh",
     "avoidable_hi95_kwh",
+    "yearly_kwh",
+    "yearly_lo95_kwh",
+    "yearly_hi95_kwh",
     "cause",
     "closed_bands_kwh",
     "open_idle_kwh",
@@ -55,7 +59,8 @@ COLUMNS: Final = (
     "data",
 )
 ASSUMPTIONS: Final = (
-    "A row is the sum of the avoidable energy (I4) of the months asked, of one entity and device class: nothing is extrapolated, neither to a whole year nor to machines without an agent.",
+    "A row is the sum of the avoidable energy (I4) of the months asked, of one entity and device class: nothing is extrapolated to machines without an agent.",
+    "Rows are ranked by energy a year: that of the months counted ÷ their number × 12; of merged groups (autres), ÷ the months of the period. Seasons are not corrected. A machine may be in autres in some months and in its own row in others: energy a year is not to be added over rows.",
     "The sentence names the remedy of the largest cause that is told; its hour is the closing hour that the calendars of the sites declare.",
     "Machines of small groups are in autres, in the months in which fewer than k stand behind their entity and class.",
     "A comatose server counts with all its energy of the period, whenever it became one: that is what stopping it would have saved. The rows of I4 count it from the month in which it was judged.",
@@ -79,7 +84,8 @@ class RecommendationWriter:
         values = {
             "place": self.place(one),
             "energy": self.energy(one),
-            "interval": self.interval(one.figure),
+            "interval": self.interval(one.yearly),
+            "months": self.w.count(f"actions.{'merged_' * one.key.autres}months", one.months),
             "remedy": self.remedy(one),
         }
         if one.server:
@@ -96,18 +102,21 @@ class RecommendationWriter:
         return self.w("actions.merged_all") if entity == AUTRES else self.w("actions.merged", place=name)
 
     def energy(self, one: Recommendation) -> str:
-        """Write the avoidable energy; of a server whose saving is not known, its own energy."""
-        if one.figure.value is not None:
-            months = self.w.count("actions.months", one.months)
-            return self.w("actions.avoidable", energy=self._kwh(one.figure.value), months=months)
-        if one.kwh is None:
+        """Write the avoidable energy a year; of a server whose saving is not known, its own energy."""
+        if one.yearly.value is not None:
+            return self.w("actions.avoidable", energy=self._kwh(one.yearly.value))
+        if one.yearly_kwh is None:
             return self.w("actions.not_counted")
-        return self.w("actions.consumed", energy=self._kwh(one.kwh))
+        return self.w("actions.consumed", energy=self._kwh(one.yearly_kwh))
 
     def amount(self, one: Recommendation) -> str:
-        """Write the avoidable energy alone."""
-        value = one.figure.value
-        return self.w("actions.not_counted") if value is None else self._kwh(value)
+        """Write the avoidable energy a year alone."""
+        value = one.yearly.value
+        return (
+            self.w("actions.not_counted")
+            if value is None
+            else self.w("actions.a_year", energy=self._kwh(value))
+        )
 
     def interval(self, figure: Figure) -> str:
         """Write the 95 % interval; empty without one."""
@@ -139,6 +148,14 @@ class RecommendationWriter:
     def owner(self, one: Recommendation) -> str:
         """Write who can act."""
         return self.w.word("owner", owner_of(one))
+
+    def declared(self, one: DeclaredAction, *, is_admin: bool) -> str:
+        """Write an action beside a group at its sites; the saving of several sites is not this group's."""
+        action, w = one.action, self.w
+        values = {"what": action.what, "day": w.day(action.from_day.isoformat())}
+        if len(action.sites) > 1:
+            return w("actions.declared_at", sites=w.number(len(action.sites)), **values)
+        return w("actions.declared_here", saving=self.saving(one, is_admin=is_admin), **values)
 
     def saving(self, one: DeclaredAction, *, is_admin: bool) -> str:
         """Write the measured saving of an action, or why there is none."""
@@ -196,22 +213,26 @@ def recommendations_document(
 ) -> Document:
     """Build the ranked list, and the declared actions beside it."""
     data = str(head["data"])
+    rows = [_row(rank, one, writer, data) for rank, one in enumerate(found, 1)]
+    declared = [_action(one, data) for one in actions]
     return Document(
-        head={"kind": "actions", **head},
+        head={**head, "kind": "actions"},
         columns=COLUMNS,
         tables={
-            "rows": [_row(rank, one, writer, data) for rank, one in enumerate(found, 1)],
-            "declared": [_action(one, data) for one in actions],
+            "rows": rows,
+            "declared": declared,
         },
         tabular=("rows",),
         assumptions=ASSUMPTIONS,
         language=writer.w.language,
+        summary=summary_of(rows, declared),
     )
 
 
 def _row(rank: int, one: Recommendation, writer: RecommendationWriter, data: str) -> Row:
     figure, key = one.figure, one.key
     low, high = figure.interval or (None, None)
+    yearly_low, yearly_high = one.yearly.interval or (None, None)
     values: dict[str, Value | None] = {
         "rank": rank,
         "entity": key.entity,
@@ -225,6 +246,9 @@ def _row(rank: int, one: Recommendation, writer: RecommendationWriter, data: str
         "avoidable_kwh": figure.value,
         "avoidable_lo95_kwh": low,
         "avoidable_hi95_kwh": high,
+        "yearly_kwh": one.yearly.value,
+        "yearly_lo95_kwh": yearly_low,
+        "yearly_hi95_kwh": yearly_high,
         "cause": one.reason,
         **{f"{cause}_kwh": figure.details.get(f"{cause}_kwh") for cause in (*CAUSES, "mixed")},
         "nights_on": one.nights,

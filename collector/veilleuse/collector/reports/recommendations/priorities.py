@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Ranks groups of machines and single servers by their avoidable energy (pure).
+"""Ranks groups of machines and single servers by their avoidable energy a year (pure).
 
 The groups are the rows of I4 by entity, class and month, as the answers give them: of PCs, released months.
 """
@@ -18,7 +18,7 @@ from veilleuse.collector.calendars.periods import slices
 from veilleuse.collector.disclosure.rule import MIXED
 from veilleuse.collector.documents.document import Row
 from veilleuse.collector.indicators.avoidable_energy import CAUSES, AvoidableEnergy, kwh_by_cause
-from veilleuse.collector.indicators.comatose_server import ComatoseServer, verdict
+from veilleuse.collector.indicators.comatose_server import ComatoseServer, is_judged, verdict
 from veilleuse.collector.indicators.out_of_hours import OutOfHours
 from veilleuse.collector.indicators.oversized_server import is_oversized
 from veilleuse.collector.indicators.underused_server import is_underused
@@ -42,8 +42,9 @@ UNDER_USED: Final = "under_used"
 OVERSIZED: Final = "oversized"
 REASONS: Final = (*CAUSES, MIXED, SUSPECT, UNDER_USED, OVERSIZED)
 """Causes of avoidable energy, then verdicts on servers whose saving is not known in kWh."""
+MONTHS_OF_YEAR: Final = 12
+_MONTH_MILLISECONDS: Final = 365 * 24 * 3_600_000 / MONTHS_OF_YEAR
 _AVOIDABLE: Final = AvoidableEnergy()
-_JUDGED: Final = frozenset({ServerVerdict.COMATOSE, ServerVerdict.SUSPECT, ServerVerdict.IN_SERVICE})
 _NEEDED: Final = frozenset(
     {_AVOIDABLE.meta.indicator, OutOfHours.meta.indicator, ComatoseServer.meta.indicator}
 )
@@ -57,9 +58,13 @@ class Recommendation:
     """Entity, population and class, over any period."""
     machines: int
     months: int
-    """Months in the figure."""
+    """Months in the figure; of a server, months of observed time."""
     figure: Figure
     """I4, its months together; without a value where the saving is not known in kWh."""
+    yearly: Figure
+    """The same ÷ months × 12, so that groups of different months compare; of merged groups, ÷ the months of
+    the period. A machine may be in both: never add rows.
+    """
     reason: str
     """One of REASONS: the largest cause that is told."""
     comatose: tuple[int, int] | None = None
@@ -77,20 +82,27 @@ class Recommendation:
     actions: tuple[DeclaredAction, ...] = ()
     """Actions at its sites."""
 
+    @property
+    def yearly_kwh(self) -> float | None:
+        """Energy of the server in twelve months like these."""
+        return None if self.kwh is None else self.kwh * MONTHS_OF_YEAR / self.months
+
 
 def rank(rows: Iterable[Row], facts: FleetFacts, targets: Targets, months: int) -> tuple[Recommendation, ...]:
-    """Return the recommendations: the largest avoidable energy first, then those without a known saving.
+    """Return the recommendations: the most avoidable energy a year first, then those of unknown saving.
 
     `rows`: of the indicators, by DIMENSIONS. Single servers replace the rows of servers where they may be
     seen. `months`: number of months of the period.
     """
     found = [
         one
-        for one in _groups(rows, facts)
+        for one in _groups(rows, facts, months)
         if facts.servers is None or one.key.population is not Population.SERVER
     ]
     found += [one for server in facts.servers or () if (one := _server(server, facts, targets, months))]
-    found.sort(key=lambda one: (-(one.figure.value or 0.0), -(one.kwh or 0.0), one.key.order, one.server))
+    found.sort(
+        key=lambda one: (-(one.yearly.value or 0.0), -(one.yearly_kwh or 0.0), one.key.order, one.server)
+    )
     return tuple(found)
 
 
@@ -106,16 +118,26 @@ def gather_servers(
         elif one.figure.value:
             comatose[one.key].append(one)
     for key, servers in comatose.items():
-        judged = sum(
-            one.entity == key.entity and verdict(one, targets) in _JUDGED for one in facts.servers or ()
+        judged = sum(one.entity == key.entity and is_judged(one, targets) for one in facts.servers or ())
+        figure, yearly = (
+            _AVOIDABLE.add(each, same_time=True)
+            for each in zip(*((one.figure, one.yearly) for one in servers), strict=True)
         )
-        figure = _AVOIDABLE.add([one.figure for one in servers], same_time=True)
-        whole = (len(servers), judged)
-        found.append(replace(servers[0], machines=len(servers), figure=figure, comatose=whole, server=""))
-    return tuple(sorted(found, key=lambda one: -(one.figure.value or 0.0)))
+        found.append(
+            replace(
+                servers[0],
+                machines=len(servers),
+                months=max(one.months for one in servers),
+                figure=figure,
+                yearly=yearly,
+                comatose=(len(servers), judged),
+                server="",
+            )
+        )
+    return tuple(sorted(found, key=lambda one: -(one.yearly.value or 0.0)))
 
 
-def _groups(rows: Iterable[Row], facts: FleetFacts) -> Iterator[Recommendation]:
+def _groups(rows: Iterable[Row], facts: FleetFacts, period_months: int) -> Iterator[Recommendation]:
     told = defaultdict[GroupKey, defaultdict[str, list[Figure]]](lambda: defaultdict(list))
     months = Counter[GroupKey]()
     for row in sorted(rows, key=lambda row: str(row["period_from"])):
@@ -126,7 +148,9 @@ def _groups(rows: Iterable[Row], facts: FleetFacts) -> Iterator[Recommendation]:
     for key, figures in told.items():
         energies = figures[_AVOIDABLE.meta.indicator]
         if energies and (whole := _AVOIDABLE.add(energies, same_time=False)).value:
-            yield _group(key, whole, months[key], figures, facts)
+            one = _group(key, whole, months[key], figures, facts)
+            # merged groups hold other machines each month, which have rows of their own in the other months
+            yield replace(one, yearly=_per_year(whole, period_months)) if key.autres else one
 
 
 def _group(
@@ -145,6 +169,7 @@ def _group(
         whole.n,
         months,
         whole,
+        _per_year(whole, months),
         _largest_cause(whole),
         (round(judged[-1].numerator or 0), round(judged[-1].denominator or 0)) if judged else None,
         sum(int(one.details["nights_on"]) for one in nights) if nights else None,
@@ -161,6 +186,17 @@ def _largest_cause(figure: Figure) -> str:
     causes: Mapping[str, float] = kwh_by_cause(figure)
     told = {cause: kwh for cause, kwh in causes.items() if cause != MIXED and kwh}
     return max(told, key=lambda cause: told[cause]) if told else MIXED
+
+
+def _per_year(figure: Figure, months: int) -> Figure:
+    """Return the value and interval of twelve months like these; seasons are not corrected."""
+    if figure.value is None:
+        return figure
+    low, high = figure.interval or (0.0, 0.0)
+    times = MONTHS_OF_YEAR / months
+    return replace(
+        figure, value=figure.value * times, interval=(low * times, high * times) if figure.interval else None
+    )
 
 
 def _months_of(row: Row) -> int:
@@ -188,11 +224,13 @@ def _server(one: IndicatorMachine, facts: FleetFacts, targets: Targets, months: 
     nothing = Figure(None, 1)
     figure = next(iter(figures), nothing) if reason == CAUSES[-1] else nothing
     use = one.use()
+    observed = min(months, max(1, round(use.known_milliseconds / _MONTH_MILLISECONDS)))
     return Recommendation(
         place,
         1,
-        months,
+        observed,
         figure,
+        _per_year(figure, observed),
         reason,
         server=one.label,
         site=one.site,

@@ -24,6 +24,7 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.documents.text import Words
 from veilleuse.collector.indicators import COVERAGE, TABLE
+from veilleuse.collector.model.indicators import is_reached
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.summaries.emissions import remedies
 from veilleuse.collector.reports.summaries.rows import both, number, said, shown_entity, status_of
@@ -95,26 +96,28 @@ def _value(row: Row) -> Row:
     for end, low_or_high in (("low", "value_lo95"), ("high", "value_hi95")):
         if low_or_high in row:
             found[f"value_{end}"] = row[low_or_high]
-    reached = is_reached(row)
+    reached = _reaches_target(row)
     if reached is not None:
         found["reached"] = reached
     if row.get("withheld"):
         found["reason"] = "few_in_a_part"
-    detail = row.get("category") or row.get("what")
-    return {**found, SHOWN: {"name": both(lambda w: _name(row, detail, w))}}
+    return {**found, SHOWN: {"name": both(lambda w: _name(row, w))}}
 
 
-def _name(row: Row, detail: object, w: Words) -> str:
+def _name(row: Row, w: Words) -> str:
     name = f"{row['indicator']} {w.word('name', str(row['name']))}"
-    return f"{name} ({detail})" if detail else name
+    details = [str(row[key]) for key in ("category", "what") if row.get(key)]
+    if suspects := int(number(row, "suspects") or 0):
+        details.append(w.count("summary.suspects", suspects))
+    return f"{name} ({', '.join(details)})" if details else name
 
 
-def is_reached(row: Row) -> bool | None:
+def _reaches_target(row: Row) -> bool | None:
     """Tell if a value is at its target; None without a target, or where the threshold is none."""
-    value, threshold = number(row, "value"), number(row, "threshold")
-    if value is None or threshold is None or not TABLE[str(row["indicator"])].is_threshold_a_goal:
+    if not TABLE[str(row["indicator"])].is_threshold_a_goal:
         return None
-    return value <= threshold if row.get("direction") == "lower" else value >= threshold
+    direction, suspects = str(row.get("direction")), number(row, "suspects") or 0
+    return is_reached(number(row, "value"), number(row, "threshold"), direction, suspects)
 
 
 def _places(rows: Iterable[Row]) -> list[Row]:

@@ -126,6 +126,8 @@ def _name(row: Row, w: Words) -> str:
     details = [str(row["category"])] if "category" in row else []
     if "population" in row:
         details.append(w.word("population", str(row["population"])))
+    if suspects := int(number(row, "suspects") or 0):
+        details.append(w.count("summary.suspects", suspects))
     return f"{name} ({', '.join(details)})" if details else name
 
 

@@ -226,6 +226,7 @@ _INDICATOR_TYPES: Final[Mapping[str, Schema]] = {
     "not_known": _INTEGER,
     "not_judged": _INTEGER,
     "suspects": _INTEGER,
+    "suspects_not_judged": _INTEGER,
     "excluded": _INTEGER,
 }
 FACTOR_COLUMNS: Final[Mapping[str, Schema]] = {

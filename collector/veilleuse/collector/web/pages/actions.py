@@ -17,7 +17,7 @@ from veilleuse.collector.documents.document import Document
 from veilleuse.collector.documents.text import Words
 from veilleuse.collector.model.indicators import Figure
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
-from veilleuse.collector.model.query import AUTRES, Query
+from veilleuse.collector.model.query import AUTRES, Query, is_within
 from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.readers import sobriety_sources_of, targets_of
 from veilleuse.collector.reports.recommendations.document import (
@@ -41,6 +41,7 @@ from veilleuse.collector.web.pages.parts import PAGE_ROWS, Grid, Head, cells
 from veilleuse.collector.web.pages.servers import ONE
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
+from veilleuse.wire.vocabulary import Population
 
 PATH: Final = "/actions"
 
@@ -146,8 +147,9 @@ async def actions(look: Look) -> Mapping[str, object] | Response:
         return {"page": ActionsPage((), "", (), "", (), (), None, (), look.w("actions.empty", k=k))}
     found = await priorities_of(look, months, with_savings=look.is_admin)
     if form:
+        branch = look.parameter("entity")
         document = recommendations_document(
-            found.ranked, found.facts.actions, found.writer, found.answer.head
+            _inside(found, branch), _actions_at(found, branch), found.writer, found.answer.head
         )
         return await look.file(document, form, f"veilleuse-actions-{months[-1].first:%Y-%m}")
     return {"page": _page(look, found, months)}
@@ -155,11 +157,11 @@ async def actions(look: Look) -> Mapping[str, object] | Response:
 
 def _page(look: Look, found: Priorities, months: Sequence[Slice]) -> ActionsPage:
     w, branch = look.w, look.parameter("entity")
-    inside = [one for one in found.ranked if not branch or _is_in(one, branch)]
+    inside, actions_here = _inside(found, branch), _actions_at(found, branch)
     last = max(1, -(-len(inside) // PAGE_ROWS))
     number = look.whole_number("page", 1, 1, 10_000)
     first = (min(number, last) - 1) * PAGE_ROWS
-    largest = max((one.figure.value or 0.0 for one in inside), default=0.0)
+    largest = max((one.yearly.value or 0.0 for one in inside), default=0.0)
     items = tuple(
         _item(rank, one, found.writer, largest, look)
         for rank, one in enumerate(inside[first : first + PAGE_ROWS], first + 1)
@@ -175,15 +177,24 @@ def _page(look: Look, found: Priorities, months: Sequence[Slice]) -> ActionsPage
         branch,
         tuple((name, name.replace(ENTITY_SEPARATOR, " › ")) for name in names),
         tuple((text, look.link(PATH, entity=branch or None, page=page)) for text, page in pages),
-        _declared(look, found) if found.facts.actions else None,
-        tuple((w(f"bilan.as_{form}"), look.link(PATH, format=form)) for form in FORMATS),
+        _declared(look, found.writer, actions_here) if actions_here else None,
+        tuple(
+            (w(f"bilan.as_{form}"), look.link(PATH, entity=branch or None, format=form)) for form in FORMATS
+        ),
         "" if items else w("actions.none"),
     )
 
 
-def _is_in(one: Recommendation, branch: str) -> bool:
-    entity = one.key.entity or ""
-    return entity == branch or entity.startswith(branch + ENTITY_SEPARATOR)
+def _inside(found: Priorities, branch: str) -> list[Recommendation]:
+    """Return the recommendations of an entity and all below it; all without one."""
+    return [one for one in found.ranked if not branch or is_within(one.key.entity or "", (branch,))]
+
+
+def _actions_at(found: Priorities, branch: str) -> list[DeclaredAction]:
+    """Return the actions at sites with machines of an entity and all below it; all without one."""
+    entities = (branch,) if branch else ()
+    sites = frozenset[str]().union(*(found.facts.sites_of(entities, one) for one in Population))
+    return [one for one in found.facts.actions if not branch or sites & set(one.action.sites)]
 
 
 def _intro(ranked: Sequence[Recommendation], months: Sequence[Slice], w: Words) -> str:
@@ -222,35 +233,24 @@ def _item(
         branch,
         _with_place(one, writer, around),
         writer.amount(one),
-        (one.figure.value or 0.0) / largest if largest else 0.0,
+        (one.yearly.value or 0.0) / largest if largest else 0.0,
         writer.owner(one),
         w("actions.causes", causes=causes) if ", " in causes else "",
-        tuple(
-            w(
-                "actions.declared_here",
-                what=action.action.what,
-                day=w.day(action.action.from_day.isoformat()),
-                saving=writer.saving(action, is_admin=look.is_admin),
-            )
-            for action in one.actions
-        ),
+        tuple(writer.declared(action, is_admin=look.is_admin) for action in one.actions),
     )
 
 
-def _declared(look: Look, found: Priorities) -> Grid:
+def _declared(look: Look, writer: RecommendationWriter, found: Sequence[DeclaredAction]) -> Grid:
     w = look.w
 
     def row(one: DeclaredAction) -> tuple[str, ...]:
-        action = one.action
-        return (
-            action.what,
-            ", ".join(action.sites),
-            _day(action.from_day, w),
-            found.writer.saving(one, is_admin=look.is_admin),
-        )
+        action, saving = one.action, writer.saving(one, is_admin=look.is_admin)
+        if len(action.sites) > 1:
+            saving = w("actions.of_sites", saving=saving, sites=w.number(len(action.sites)))
+        return (action.what, ", ".join(action.sites), _day(action.from_day, w), saving)
 
     heads = tuple(Head(w(f"actions.{key}")) for key in ("action", "sites", "since", "saving"))
-    rows = tuple(cells(*row(one)) for one in found.facts.actions)
+    rows = tuple(cells(*row(one)) for one in found)
     return Grid(w("actions.declared_caption"), heads, rows)
 
 

@@ -191,6 +191,7 @@ def _night(figure: Figure, w: Words, note: str) -> tuple[str, tuple[str, ...]]:
 
 def _servers(figure: Figure, w: Words) -> tuple[str, tuple[str, ...]]:
     counts = {key: int(figure.details.get(key, 0)) for key in ("suspects", "excluded", "not_judged")}
+    counts["not_judged"] -= int(figure.details.get("suspects_not_judged", 0))
     notes = tuple(w.count(f"sobriety.{key}", number) for key, number in counts.items() if number)
     if figure.value is None or figure.numerator is None or figure.denominator is None:
         return DASH, notes

@@ -18,7 +18,7 @@ from veilleuse.collector.documents.charts import Series, lines
 from veilleuse.collector.documents.document import Row
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.indicators import TABLE, IndicatorInput, load_indicator
-from veilleuse.collector.model.indicators import MILLISECONDS, Figure
+from veilleuse.collector.model.indicators import MILLISECONDS, Figure, is_reached
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.ports.directory import ReadStore
@@ -194,10 +194,8 @@ def _line(identifier: str, row: Row, period: str, look: Look) -> CardLine:
         notes.append(w("sobriete.incomplete"))
     if (own := _period([row], w)) != period:
         notes.append(own)
-    reached = None
-    if figure.value is not None and figure.threshold is not None:
-        is_lower = row["direction"] == "lower"
-        reached = figure.value <= figure.threshold if is_lower else figure.value >= figure.threshold
+    suspects = int(figure.details.get("suspects", 0))
+    reached = is_reached(figure.value, figure.threshold, str(row["direction"]), suspects)
     value = _value(identifier, figure, w)
     if TABLE[identifier].days is not None and figure.value is not None:
         value, *notes = notes
@@ -390,9 +388,8 @@ def _inventory_line(identifier: str, one: GroupFigure, w: Words) -> CardLine:
     if figure.numerator is not None and figure.denominator is not None:
         amounts = [w.number(round(number)) for number in (figure.numerator, figure.denominator)]
         notes.append(w(f"sobriete.{identifier}_counts", part=amounts[0], whole=amounts[1]))
-    reached = None
-    if TABLE[identifier].is_threshold_a_goal and None not in (figure.value, figure.threshold):
-        reached = (figure.value or 0.0) >= (figure.threshold or 0.0)
+    is_goal = TABLE[identifier].is_threshold_a_goal
+    reached = is_reached(figure.value, figure.threshold, one.meta.direction) if is_goal else None
     return CardLine(name, _value(identifier, figure, w), tuple(notes), reached)
 
 

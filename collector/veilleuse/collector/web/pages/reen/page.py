@@ -185,6 +185,8 @@ def _objective(look: Look, objective: str, rows: Iterable[Row]) -> Grid | None:
 
 
 def _state(row: Row, w: Words) -> str:
+    if "reached" not in row and (suspects := int(str(row.get("suspects", 0)))):
+        return w.count("sobriety.suspects", suspects)
     return w("reen.reached" if row["reached"] else "reen.not_reached") if "reached" in row else DASH
 
 
