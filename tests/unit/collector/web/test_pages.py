@@ -103,12 +103,17 @@ def test_it_is_whole_and_its_links_lead_somewhere(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_wrong_parameter_is_a_clear_page(reading: Reading, tokens: dict[str, str | None], page: WebPage):
-    """No parameter makes an error of the service, and none comes back unescaped."""
-    for name in ("year", "by", "entity", "site", "page", "sort", "q", "format", "id", "lang"):
+    """No parameter makes an error of the service; none comes back unescaped, or in another language."""
+    for name in ("year", "by", "entity", "site", "page", "sort", "q", "format", "template", "id", "lang"):
         for value in (HOSTILE, "99999999999", "-1", "%00", "a" * 300, "x&" + name + "=y"):
             answer = reading.get(f"{page.path}?{name}={value}", tokens["admin"])
             assert answer.status_code in (200, 400, 404, 422), (name, value)
             assert "<script" not in answer.text
+            if answer.status_code in (400, 404) and name != "lang":
+                inside = r"<h1>(.*?)</h1>"
+                asked = f"{page.path}?{name}={value}&lang="
+                fr, en = (reading.get(asked + one, tokens["admin"]).text for one in ("fr", "en"))
+                assert re.findall(inside, fr) != re.findall(inside, en), (name, value)
 
 
 @pytest.mark.parametrize("by", BY)
