@@ -170,7 +170,7 @@ def _objective(look: Look, objective: str, rows: Iterable[Row]) -> Grid | None:
     found = tuple(
         cells(
             PageCell(_name(row, w), link=_definition(look, row), note=str(row.get("pilot", ""))),
-            PageCell(_amount(row, "value", w), note=_why_not(row, w) or _interval(row, w)),
+            PageCell(_amount(row, "value", w), note=_why_not(row, look) or _interval(row, w)),
             _dated(row, "baseline", w),
             _goal(row, w),
             DASH if (trend := _trend(row)) is None else _signed(trend, w),
@@ -205,8 +205,10 @@ def _name(row: Row, w: Words) -> str:
     return f"{name} ({', '.join(details)})" if details else name
 
 
-def _why_not(row: Row, w: Words) -> str:
-    return w.word("reason", str(row["reason"])) if "reason" in row else ""
+def _why_not(row: Row, look: Look) -> str:
+    if row.get("reason") == "too_few":
+        return look.w("reen.too_few", k=look.settings.reporting.k_anonymity)
+    return look.w.word("reason", str(row["reason"])) if "reason" in row else ""
 
 
 def _amount(row: Row, column: str, w: Words) -> str:
