@@ -104,9 +104,10 @@ class Condition:
 def sentence_of(one: Condition, w: Words) -> str:
     """Write a condition in words, for the pages and the terminal."""
     values = {"whole": w.number(one.machines), "since": w.long_day(one.since)}
+    key = f"silence.{'waiting_' if one.level is SilenceLevel.WAITING else ''}{one.population.value}"
     if one.population is Population.SERVER:
-        return w.count("silence.server", one.silent, **values)
-    return w(f"silence.{one.population.value}", n=w.number(one.silent), **values)
+        return w.count(key, one.silent, **values)
+    return w(key, n=w.number(one.silent), **values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
@@ -207,10 +207,11 @@ class Words:
         month = self.month(day) if with_year else self.month(day).partition(" ")[0]
         return self("day.from_vowel" if month[0].lower() in "ao" else "day.from", month=month)
 
-    def time(self, unix_milliseconds: int) -> str:
-        """Write a moment to the minute, UTC."""
-        moment = instant(unix_milliseconds)
-        return self("day.time", day=self.day(moment.date().isoformat()), time=f"{moment:%H:%M}")
+    def time(self, unix_milliseconds: int, zone: tzinfo | None = None) -> str:
+        """Write a moment to the minute: UTC, or in a zone that the page names."""
+        moment = instant(unix_milliseconds).astimezone(zone or UTC)
+        day = self.day(moment.date().isoformat())
+        return self("day.local_time" if zone else "day.time", day=day, time=f"{moment:%H:%M}")
 
     def value(self, column: Column, value: Value, row: Row) -> str:
         """Write a value of a row for people: the account's shown text, or by the column's kind."""

@@ -87,7 +87,8 @@ class Problem(Exception):
 
     def sentence(self, w: Words) -> str:
         """Return what is wrong and what to do, for a page."""
-        return "; ".join(_translate(text, w) for text in (str(self), self.remedy) if text)
+        text = w("error.joint").join(_translate(text, w) for text in (str(self), self.remedy) if text)
+        return text[:1].upper() + text[1:]
 
     def response(self, request: Request) -> Response:
         """Return the HTTP response, in the reader's language."""

@@ -116,8 +116,22 @@ def test_it_is_whole_and_its_links_lead_somewhere(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_wrong_parameter_is_a_clear_page(reading: Reading, tokens: dict[str, str | None], page: WebPage):
-    """No parameter makes an error of the service, and none comes back unescaped."""
-    names = ("year", "by", "name", "entity", "site", "page", "sort", "q", "format", "id", "show", "lang")
+    """No parameter makes an error of the service; none comes back unescaped, or in another language."""
+    names = (
+        "year",
+        "by",
+        "name",
+        "entity",
+        "site",
+        "page",
+        "sort",
+        "q",
+        "format",
+        "template",
+        "id",
+        "show",
+        "lang",
+    )
     values = (HOSTILE, "99999999999", "-1", "%00", "a" * 300)
     asked = [f"{name}={HOSTILE}&{name}=y" for name in names[:1]]
     asked += [f"{name}={values[place % len(values)]}" for place, name in enumerate(names)]
@@ -127,6 +141,12 @@ def test_a_wrong_parameter_is_a_clear_page(reading: Reading, tokens: dict[str, s
         answer = reading.get(f"{page.path}?{query}", tokens["admin"])
         assert answer.status_code in (200, 400, 404, 422), query
         assert "<script" not in answer.text
+        if answer.status_code in (400, 404) and "lang=" not in query:
+            pages = (
+                reading.get(f"{page.path}?{query}&lang={one}", tokens["admin"]).text for one in ("fr", "en")
+            )
+            fr, en = (re.findall(r"<h1>(.*?)</h1>", text) for text in pages)
+            assert fr != en, query
 
 
 @pytest.mark.parametrize("by", BY)

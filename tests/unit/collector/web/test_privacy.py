@@ -36,7 +36,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         Filled(tmp_path_factory.mktemp("privacy") / "data", clock=NOW.timestamp) as data,
         Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp) as reading,
     ):
-        return {one: reading.get(f"/confidentialite?lang={one}").text for one in ("fr", "en")}
+        records = [f"en&records={one.value}" for one in Population]
+        return {one: reading.get(f"/confidentialite?lang={one}").text for one in ("fr", "en", *records)}
 
 
 def test_the_messages_are_all_that_an_agent_may_send():
@@ -89,8 +90,8 @@ def test_a_collector_accepts_the_example():
 
 @pytest.mark.parametrize("population", ["workstation", "classroom", "server"])
 def test_every_byte_of_the_example_is_on_the_page(page: dict[str, str], population: str):
-    """Each energy of each record of the day stands on the page, in a table or in a line."""
-    text = html.unescape(page["en"])
+    """Each energy of each record of the day stands on the page, in a table or in a line one link away."""
+    text = html.unescape(page["en"] + page[f"en&records={population}"])
     (message,) = (one for one in json.loads(EXAMPLE.read_text("utf-8"))[population]["messages"][1:])
     push = pb.PushRequest.FromString(base64.b64decode(message["wire"]))
     energies = [

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -166,13 +167,14 @@ def _page(look: Look, found: Priorities, months: Sequence[Slice]) -> ActionsPage
         _item(rank, one, found.writer, largest, look)
         for rank, one in enumerate(inside[first : first + PAGE_ROWS], first + 1)
     )
+    hidden = _hidden(found.answer)
     names = sorted({one.key.entity for one in found.ranked if one.key.entity and one.key.entity != AUTRES})
     pages = [(w("grid.before"), number - 1)] * (number > 1) + [(w("grid.after"), number + 1)] * (
         number < last
     )
     return ActionsPage(
         items,
-        _intro(inside, months, w),
+        _intro(inside, months, w) if items or not hidden else "",
         tuple(_notes(look, found)),
         branch,
         tuple((name, name.replace(ENTITY_SEPARATOR, " › ")) for name in names),
@@ -181,7 +183,7 @@ def _page(look: Look, found: Priorities, months: Sequence[Slice]) -> ActionsPage
         tuple(
             (w(f"bilan.as_{form}"), look.link(PATH, entity=branch or None, format=form)) for form in FORMATS
         ),
-        "" if items else w("actions.none"),
+        "" if items else _nothing(hidden, look),
     )
 
 
@@ -195,6 +197,21 @@ def _actions_at(found: Priorities, branch: str) -> list[DeclaredAction]:
     entities = (branch,) if branch else ()
     sites = frozenset[str]().union(*(found.facts.sites_of(entities, one) for one in Population))
     return [one for one in found.facts.actions if not branch or sites & set(one.action.sites)]
+
+
+def _hidden(answer: Document) -> Counter[str]:
+    """Return the number of months in which too few machines of a population stand behind I4."""
+    return Counter(
+        str(row["population"])
+        for row in answer.tables.get("withheld", ())
+        if row.get("reason") == "too_few" and "I4" in str(row.get("indicators", "")).split(", ")
+    )
+
+
+def _nothing(hidden: Mapping[str, int], look: Look) -> str:
+    """Say why the list is empty: what is hidden is not zero."""
+    k = look.settings.reporting.k_anonymity
+    return look.w("actions.all_hidden", k=k) if hidden else look.w("actions.none")
 
 
 def _intro(ranked: Sequence[Recommendation], months: Sequence[Slice], w: Words) -> str:
@@ -217,6 +234,9 @@ def _notes(look: Look, found: Priorities) -> Iterator[str]:
     )
     if withheld:
         yield w.count("actions.withheld", withheld)
+    for population, number in _hidden(found.answer).items():
+        machines, k = w.word("population", population), look.settings.reporting.k_anonymity
+        yield w.count("actions.hidden", number, machines=machines, k=k)
 
 
 def _item(

@@ -38,6 +38,11 @@ def find_conditions(snapshot: Snapshot, months: Sequence[Slice], w: Words) -> It
         yield w("conditions.factor", zone=zone)
 
 
+def waiting_silences(snapshot: Snapshot, w: Words) -> Iterator[str]:
+    """Yield a sentence about each population whose silence cannot be judged yet."""
+    return (sentence_of(one, w) for one in snapshot.silence if one.level is SilenceLevel.WAITING)
+
+
 def _months(snapshot: Snapshot, months: Sequence[Slice], w: Words) -> Iterator[str]:
     health, today = snapshot.health or {}, snapshot.today
     failing = bool(health.get("months_not_published"))

@@ -39,6 +39,7 @@ from veilleuse.collector.web.pages.charts import (
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.indicators import indicator_part
 from veilleuse.collector.web.pages.method import factor_lines
+from veilleuse.collector.web.pages.months import newest_months
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
@@ -78,11 +79,21 @@ async def servers_today(look: Look) -> dict[str, object]:
     snapshot, settings = await look.snapshot(), look.settings
     return {
         "page": first_page(snapshot, look.w),
-        "no_month": no_month(snapshot, look.w, settings.reporting.k_anonymity),
+        "no_month": await _no_month(look, snapshot),
         "sobriety": indicator_part(snapshot.machine_figures, look.w, settings),
         "k": settings.reporting.k_anonymity,
         "zone": settings.reporting.time_zone,
     }
+
+
+async def _no_month(look: Look, snapshot: Snapshot) -> str:
+    """Explain the same as `no_month`; a released month is read within a minute."""
+    first, end = last_month(snapshot.today)
+    if snapshot.month is None and not snapshot.month_is_of_older_rule:
+        months = await newest_months(look)
+        if months and months[-1].end >= end:
+            return look.w("closed.reading", of_month=look.w.of_month(first))
+    return no_month(snapshot, look.w, look.settings.reporting.k_anonymity)
 
 
 def first_page(snapshot: Snapshot, w: Words) -> FirstPage:

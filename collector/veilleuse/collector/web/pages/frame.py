@@ -117,14 +117,16 @@ class Look:
         """Return a parameter that is one of some words, the first by default. Raises Problem (400)."""
         found = self.parameter(name, known[0])
         if found not in known:
-            raise Problem(400, "malformed", f"'{found}' is no value of '{name}': use {', '.join(known)}")
+            what, remedy = f"'{found}' is no value of '{name}'", f"give one of {', '.join(known)}"
+            raise Problem(400, "malformed", what, remedy=remedy)
         return found
 
     def whole_number(self, name: str, default: int, least: int, most: int) -> int:
         """Return a parameter that is a whole number. Raises Problem (400)."""
         found = self.parameter(name, str(default))
         if not (found.isascii() and found.isdigit() and len(found) < 10 and least <= int(found) <= most):
-            raise Problem(400, "malformed", f"'{found}' is no value of '{name}': {least} to {most}")
+            what, remedy = f"'{found}' is no value of '{name}'", f"give a whole number from {least} to {most}"
+            raise Problem(400, "malformed", what, remedy=remedy)
         return int(found)
 
     def link(self, path: str, **parameters: object) -> str:

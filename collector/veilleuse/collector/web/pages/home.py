@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
@@ -22,14 +23,13 @@ from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.release.tables import released_on
 from veilleuse.collector.reports.recommendations.priorities import gather_servers
-from veilleuse.collector.silence import SilenceLevel
 from veilleuse.collector.web.access import Guard
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.metrics.samples import energy_today
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.collector.web.pages import bilan
 from veilleuse.collector.web.pages.actions import link_of, priorities_of
-from veilleuse.collector.web.pages.conditions import find_conditions
+from veilleuse.collector.web.pages.conditions import find_conditions, waiting_silences
 from veilleuse.collector.web.pages.first_page import no_month
 from veilleuse.collector.web.pages.frame import Look, is_limited
 from veilleuse.collector.web.pages.months import (
@@ -40,6 +40,7 @@ from veilleuse.collector.web.pages.months import (
     span_text,
 )
 from veilleuse.collector.web.pages.parts import Amounts, amounts_of
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MOST_ACTIONS: Final = 5
 
@@ -70,8 +71,10 @@ class HomePage:
     conditions: tuple[str, ...] = ()
     has_live: bool = False
     """True where the reader sees the whole fleet, and so what is wrong with it."""
-    is_waiting: bool = False
-    """True where silence cannot be judged yet: the service has just started."""
+    waiting: tuple[str, ...] = ()
+    """Sentences about machines that have not called yet, and are not judged."""
+    is_new: bool = False
+    """True where no machine is enrolled yet."""
     equivalents: tuple[tuple[str, str, str], ...] = ()
     """(number, unit, source)."""
     total: str = ""
@@ -92,7 +95,8 @@ async def home(look: Look) -> Mapping[str, object]:
         tiles=tuple(_live(snapshot, w)) if has_live else (),
         conditions=tuple(find_conditions(snapshot, months, w)) if has_live else (),
         has_live=has_live,
-        is_waiting=any(one.level is SilenceLevel.WAITING for one in snapshot.silence),
+        waiting=tuple(waiting_silences(snapshot, w)) if has_live else (),
+        is_new=not snapshot.fleet.places,
     )
     if not months:
         empty = _why_empty(look, snapshot) if has_live else w("home.no_month")
@@ -104,7 +108,7 @@ def _why_empty(look: Look, snapshot: Snapshot) -> str:
     """Say why no month is released yet, and what to do."""
     w = look.w
     if not snapshot.fleet.places:
-        return w("none.hosts")
+        return w("home.first_steps")
     if snapshot.day_start.pcs.first_enrolled_on is not None:
         return no_month(snapshot, w, look.settings.reporting.k_anonymity)
     return w("home.first_month", day=w.long_day(released_on(snapshot.today)))
@@ -188,9 +192,13 @@ def _live(snapshot: Snapshot, w: Words) -> Iterator[HomeTile]:
     energy, _ = energy_today(snapshot, virtual=False)
     missing, _ = snapshot.fleet.without_power(virtual=False)
     notes = [w.count("count.server", active)]
+    label, value = w("home.servers"), w("none.unknown")
+    if power:
+        zone = ZoneInfo(snapshot.fleet.time_zone)
+        clock = datetime.fromtimestamp(power.end_unix_milliseconds / MILLISECONDS_PER_SECOND, zone)
+        label, value = w("home.servers_at", time=f"{clock:%H:%M}"), w.watts(power.watts)
     if energy is not None:
         notes.append(w("home.since_midnight", energy=w.energy(energy)))
     if missing:
         notes.append(w.count("home.without_power", missing))
-    value = w.watts(power.watts) if power else w("none.unknown")
-    yield HomeTile(w("home.servers"), value, (" · ".join(notes),), "/serveurs")
+    yield HomeTile(label, value, (" · ".join(notes),), "/serveurs")

@@ -18,11 +18,14 @@ from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.inventory import Asset, Doubt
 from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.silence import SilenceLevel, sentence_of
+from veilleuse.collector.web.pages.conditions import waiting_silences
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.parts import Grid, Head, cells
-from veilleuse.wire.vocabulary import Population
+from veilleuse.wire.vocabulary import DeviceClass, Population
 
 PATH: Final = "/parc"
+_WITH_AGENTS: Final = frozenset(one.value for one in DeviceClass)
+"""Classes on which an agent can run: a screen never has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class ParkPage:
     """(label, value, note)."""
     classes: Grid | None
     silences: tuple[str, ...]
+    waiting_silences: tuple[str, ...]
+    """Sentences about machines that have not called yet, and are not judged."""
     sources: Grid | None
     versions: Grid | None
     waiting: tuple[str, ...]
@@ -48,11 +53,12 @@ async def park(look: Look) -> Mapping[str, object]:
         for one in snapshot.silence
         if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED)
     )
-    page = await look.read(lambda store: _page(store, look, silences))
+    waiting = tuple(waiting_silences(snapshot, look.w))
+    page = await look.read(lambda store: _page(store, look, silences, waiting))
     return {"page": page}
 
 
-def _page(store: ReadStore, look: Look, silences: tuple[str, ...]) -> ParkPage:
+def _page(store: ReadStore, look: Look, silences: tuple[str, ...], waiting: tuple[str, ...]) -> ParkPage:
     w = look.w
     hosts = [one for one in store.data.hosts() if one.status is not HostStatus.REVOKED]
     assets, doubts = store.inventory.assets(), store.inventory.doubts()
@@ -63,6 +69,7 @@ def _page(store: ReadStore, look: Look, silences: tuple[str, ...]) -> ParkPage:
         tuple(_tiles(hosts, in_service, w)),
         _classes(hosts, in_service, w),
         silences,
+        waiting,
         _sources(hosts, w),
         _versions(hosts, w),
         tuple(_waiting(hosts, assets, doubts, w)),
@@ -97,7 +104,7 @@ def _classes(hosts: Iterable[Host], in_service: Iterable[Asset], w: Words) -> Gr
             w.number(listed[name]) if listed[name] else DASH,
             w.number(enrolled[name]) if enrolled[name] else DASH,
             w.number(matched[name]) if matched[name] else DASH,
-            w.percent(matched[name] / listed[name]) if listed[name] else DASH,
+            w.percent(matched[name] / listed[name]) if listed[name] and name in _WITH_AGENTS else DASH,
         )
         for name, _ in (listed + enrolled).most_common()
     )

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from datetime import date, datetime, timedelta
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 from veilleuse.collector.documents.charts import Series, columns
 from veilleuse.collector.documents.text import DASH, Words, energy_unit
@@ -24,7 +25,9 @@ from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.machines import machines_of, server_rows, stretch_of
 from veilleuse.collector.reports.readers import sobriety_sources_of, targets_of
+from veilleuse.collector.silence import SilenceLevel
 from veilleuse.collector.web.metrics.fleet import longest_contact_milliseconds
+from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.parts import PAGE_ROWS, Grid, Head, PageCell, cells, paginate
 from veilleuse.collector.web.problems import Problem
@@ -36,8 +39,6 @@ LIST: Final = "/serveurs"
 ONE: Final = "/serveur"
 SORTS: Final = ("energy", "power", "server", "entity", "contact", "verdict")
 SHOW: Final = ("all", "silent", "comatose", "under_used", "oversized")
-SILENT_INTERVALS: Final = 2
-"""Missed contacts after which a server is silent, as everywhere."""
 _SERVICE_DAYS: Final = 7
 """Days of the energy by service, yesterday included."""
 
@@ -51,6 +52,8 @@ class ServerLine:
     energy_millijoules: int | None
     """Of today."""
     is_silent: bool
+    is_waiting: bool
+    """Without a contact, and not judged yet."""
     verdicts: tuple[str, ...]
     """Of ServerVerdict, or `under_used`, `oversized`; empty when there is nothing to do."""
 
@@ -59,8 +62,8 @@ async def servers(look: Look) -> Mapping[str, object]:
     """Build the list."""
     sort, show = look.choice("sort", SORTS), look.choice("show", SHOW)
     asked, page = look.parameter("q").casefold(), look.whole_number("page", 1, 1, 10_000)
-    verdicts = await _verdicts(look)
-    lines = await look.read(lambda store: _lines(store, look, verdicts))
+    verdicts, snapshot = await _verdicts(look), await look.snapshot()
+    lines = await look.read(lambda store: _lines(store, look, verdicts, _late(snapshot)))
     found = [one for one in lines if _matches(one, asked) and _is_shown(one, show)]
     found.sort(key=_ORDERS[sort])
     here = {"sort": sort, "show": show, "q": look.parameter("q") or None}
@@ -71,6 +74,8 @@ async def servers(look: Look) -> Mapping[str, object]:
         "here": here,
         "sorts": SORTS,
         "whole": len(lines),
+        "waiting": sum(one.is_waiting for one in lines),
+        "zone": look.settings.reporting.time_zone,
     }
 
 
@@ -99,7 +104,25 @@ def _verdict_words(row: Mapping[str, object]) -> tuple[str, ...]:
     return (*found, *(name for name in ("under_used", "oversized") if row.get(name) is True))
 
 
-def _lines(store: ReadStore, look: Look, verdicts: Mapping[str, tuple[str, ...]]) -> list[ServerLine]:
+class LateServers(NamedTuple):
+    """Servers without a contact for two intervals, as all pages and `doctor` judge them."""
+
+    agents: frozenset[bytes] = frozenset()
+    judged: bool = False
+    """False: the service has not listened for long enough, or does not run."""
+
+
+def _late(snapshot: Snapshot) -> LateServers:
+    for one in snapshot.silence:
+        if one.population is Population.SERVER:
+            agents = frozenset(bytes(host.agent_id) for host in one.hosts)
+            return LateServers(agents, one.level is not SilenceLevel.WAITING)
+    return LateServers()
+
+
+def _lines(
+    store: ReadStore, look: Look, verdicts: Mapping[str, tuple[str, ...]], late: LateServers
+) -> list[ServerLine]:
     now, sums = round(look.context.clock() * MILLISECONDS_PER_SECOND), store.data.server_sums()
     contact = longest_contact_milliseconds({one.population: one for one in store.data.rollouts()})
     watts = {agent_id: power for agent_id, _, power in sums.powers(now, contact)}
@@ -111,7 +134,8 @@ def _lines(store: ReadStore, look: Look, verdicts: Mapping[str, tuple[str, ...]]
             host,
             watts.get(host.agent_id),
             energies.get(host.agent_id),
-            _is_silent(host, now, contact),
+            late.judged and host.agent_id in late.agents,
+            not late.judged and host.agent_id in late.agents,
             verdicts.get(_short(host), ()),
         )
         for host in visible(store, look)
@@ -126,11 +150,6 @@ def visible(store: ReadStore, look: Look) -> list[Host]:
         for one in store.data.hosts(Population.SERVER)
         if one.status not in ended and is_within(one.org_entity, look.account.entities)
     ]
-
-
-def _is_silent(host: Host, now: int, contact_milliseconds: int) -> bool:
-    last = host.last_contact_unix_milliseconds
-    return last is None or now - last > SILENT_INTERVALS * contact_milliseconds
 
 
 def _short(host: Host) -> str:
@@ -180,17 +199,22 @@ def _row(look: Look, one: ServerLine) -> tuple[PageCell, ...]:
         PageCell(host.org_entity, note=host.site),
         DASH if one.watts is None else w.watts(one.watts),
         DASH if one.energy_millijoules is None else w.energy(one.energy_millijoules),
-        contact(host, w, is_silent=one.is_silent),
+        _contact(host, look, is_silent=one.is_silent),
         ", ".join(w(f"servers.is_{verdict}") for verdict in one.verdicts) or DASH,
     )
 
 
-def contact(host: Host, w: Words, *, is_silent: bool) -> str:
+def _contact(host: Host, look: Look, *, is_silent: bool) -> str:
     """Write the moment of the last contact, and that the server is silent."""
-    last = host.last_contact_unix_milliseconds
+    w, last = look.w, host.last_contact_unix_milliseconds
     if last is None:
         return w("servers.never")
-    return w("servers.silent_since", time=w.time(last)) if is_silent else w.time(last)
+    time = w.time(last, _zone(look))
+    return w("servers.silent_since", time=time) if is_silent else time
+
+
+def _zone(look: Look) -> ZoneInfo:
+    return ZoneInfo(look.settings.reporting.time_zone)
 
 
 def _model(host: Host, w: Words) -> str:
@@ -213,18 +237,27 @@ class ServerPage:
     hours_table: Grid | None
     sources: Grid | None
     services: Grid | None
-    verdicts: tuple[str, ...]
+    notices: tuple[str, ...]
+    """What somebody should do about it."""
+    zone: str
+    """Of the times on the page."""
 
 
 async def server(look: Look) -> Mapping[str, object]:
     """Build the page of one server."""
-    beginning, verdicts = look.parameter("id"), await _verdicts(look)
+    beginning, verdicts, late = look.parameter("id"), await _verdicts(look), _late(await look.snapshot())
     if not beginning:
         raise Problem(404, "not_found", look.w("servers.none_chosen"), remedy=look.w("servers.choose"))
-    return await look.read(lambda store: {"page": _one(store, look, beginning, verdicts)})
+    return await look.read(lambda store: {"page": _one(store, look, beginning, verdicts, late)})
 
 
-def _one(store: ReadStore, look: Look, beginning: str, verdicts: Mapping[str, tuple[str, ...]]) -> ServerPage:
+def _one(
+    store: ReadStore,
+    look: Look,
+    beginning: str,
+    verdicts: Mapping[str, tuple[str, ...]],
+    late: LateServers,
+) -> ServerPage:
     w = look.w
     found = [one for one in visible(store, look) if _short(one) == beginning]
     if len(found) != 1:
@@ -233,24 +266,28 @@ def _one(store: ReadStore, look: Look, beginning: str, verdicts: Mapping[str, tu
     now = round(look.context.clock() * MILLISECONDS_PER_SECOND)
     end = now // MILLISECONDS_PER_HOUR * MILLISECONDS_PER_HOUR
     hours = tuple(store.data.host_hours(host.host_id, end - MILLISECONDS_PER_DAY, end))
-    rollouts = {one.population: one for one in store.data.rollouts()}
-    is_silent = _is_silent(host, now, longest_contact_milliseconds(rollouts))
-    drawing, table = _hours(hours, end - MILLISECONDS_PER_DAY, w)
+    is_late = host.agent_id in late.agents
+    drawing, table = _hours(hours, end - MILLISECONDS_PER_DAY, w, _zone(look))
+    silence = w(f"servers.{'silent' if late.judged else 'waiting'}_text", server=_short(host))
     return ServerPage(
         w("servers.one", server=_short(host)),
-        tuple(_facts(host, is_silent, w)),
+        tuple(_facts(host, look, is_silent=is_late and late.judged)),
         drawing,
         table,
         _sources(host, w),
         _services(store, look, host, now),
-        tuple(w(f"servers.is_{one}_text") for one in verdicts.get(_short(host), ())),
+        (
+            *((silence,) if is_late else ()),
+            *(w(f"servers.is_{one}_text") for one in verdicts.get(_short(host), ())),
+        ),
+        look.settings.reporting.time_zone,
     )
 
 
-def _facts(host: Host, is_silent: bool, w: Words) -> Iterable[tuple[str, str]]:
-    facts, health = host.facts, host.health
+def _facts(host: Host, look: Look, *, is_silent: bool) -> Iterable[tuple[str, str]]:
+    w, facts, health = look.w, host.facts, host.health
     yield w("servers.entity"), f"{host.org_entity} · {host.site}"
-    yield w("servers.contact"), contact(host, w, is_silent=is_silent)
+    yield w("servers.contact"), _contact(host, look, is_silent=is_silent)
     yield w("servers.class"), w.word("device_class", facts.device_class.value)
     known = " ".join(filter(None, (facts.vendor, facts.model)))
     for key, value in (("model", known), ("processor", facts.cpu_model or "")):
@@ -264,8 +301,8 @@ def _facts(host: Host, is_silent: bool, w: Words) -> Iterable[tuple[str, str]]:
         yield w("servers.waiting"), w.number(health.spool_records)
 
 
-def _hours(hours: Sequence[HostHour], start: int, w: Words) -> tuple[object, Grid | None]:
-    """Draw the energy of 24 hours, UTC; an hour without energy has no column."""
+def _hours(hours: Sequence[HostHour], start: int, w: Words, zone: ZoneInfo) -> tuple[object, Grid | None]:
+    """Draw the energy of 24 hours; an hour without energy has no column."""
     energies = {
         one.start: sum(sums.energy_millijoules for sums in one.energies.values())
         for one in hours
@@ -275,16 +312,17 @@ def _hours(hours: Sequence[HostHour], start: int, w: Words) -> tuple[object, Gri
         return None, None
     scale, unit = energy_unit(max(energies.values()))
     starts = range(start, start + MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR)
-    labels = [f"{datetime.fromtimestamp(one / MILLISECONDS_PER_SECOND, UTC):%H}" for one in starts]
+    moments = [datetime.fromtimestamp(one / MILLISECONDS_PER_SECOND, zone) for one in starts]
+    labels = [f"{one:%H}" for one in moments]
     values = tuple(energies[one] / scale if one in energies else None for one in starts)
     title = w("servers.hours", unit=unit)
     drawing = columns("hours", title, labels, [Series(title, values, 0)], w.tick, unit=unit, every=3)
     rows = tuple(
-        cells(f"{label}:00", w.energy(energies[one]))
-        for label, one in zip(labels, starts, strict=True)
+        cells(f"{moment:%H:%M}", w.energy(energies[one]))
+        for moment, one in zip(moments, starts, strict=True)
         if one in energies
     )
-    return drawing, Grid(title, (Head(w("servers.hour")), Head(w("servers.energy"), is_number=True)), rows)
+    return drawing, Grid(title, (Head(w("servers.hour")), Head(w("servers.energy_of"), is_number=True)), rows)
 
 
 def _sources(host: Host, w: Words) -> Grid | None:

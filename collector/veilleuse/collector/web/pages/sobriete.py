@@ -18,6 +18,7 @@ from veilleuse.collector.documents.charts import Series, lines
 from veilleuse.collector.documents.document import Row
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.indicators import TABLE, IndicatorInput, load_indicator
+from veilleuse.collector.indicators.out_of_hours import OutOfHours
 from veilleuse.collector.model.indicators import MILLISECONDS, Figure, is_reached
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
@@ -138,7 +139,8 @@ def _card(identifier: str, figures: ReleasedFigures, look: Look) -> IndicatorCar
     targets = targets_of(look.settings.indicators)
     year = _newest(_of(identifier, figures.year))
     last = figures.months[-1]
-    target = year[0].get("threshold") if year else None
+    goal = targets.out_of_hours_target_ratio if identifier == OutOfHours.meta.indicator else None
+    target = year[0].get("threshold") if year else goal
     shown_target = (
         w("sobriete.target", value=_value(identifier, Figure(float(target), 0), w))
         if isinstance(target, int | float)
@@ -150,7 +152,7 @@ def _card(identifier: str, figures: ReleasedFigures, look: Look) -> IndicatorCar
     return IndicatorCard(
         identifier,
         indicator_name(identifier, w),
-        definition_of(identifier, w, targets_of(look.settings.indicators)),
+        definition_of(identifier, w, targets),
         period,
         shown_target,
         tuple(_line(identifier, row, period, look) for row in year),

@@ -29,6 +29,12 @@ advertised_enrolment_address = "collector.example.org:8642"
 [pki]
 server_names = ["collector.example.org"]"""
 """Lines of collector.toml, as in docs/install-debian.md."""
+_SEAL: Final = """\
+veilleuse backup --new-key /etc/veilleuse/backup.key && chown veilleuse: /etc/veilleuse/backup.key
+
+[backup]
+key_file = "/etc/veilleuse/backup.key\""""
+"""Command, then lines of collector.toml, as in docs/install-debian.md."""
 SCRAPE_LATE: Final = timedelta(minutes=10)
 """Time without a scrape after which Prometheus is taken to be away; it reads every minute."""
 
@@ -44,9 +50,9 @@ class CheckItem:
 
 
 def checklist(store: ReadStore, look: Look) -> tuple[CheckItem, ...]:
-    """Return the lines, in the order in which they are best done."""
+    """Return the lines, in the order of docs/fr/installer.md."""
     w, now = look.w, datetime.fromtimestamp(look.context.clock(), UTC)
-    return (*_of_collector(store, look, now), *_of_fleet(store, look), _scraped(look, now), _heard(store, w))
+    return (*_of_collector(store, look, now), *_of_fleet(store, look), _heard(store, w), _scraped(look, now))
 
 
 def _of_collector(store: ReadStore, look: Look, now: datetime) -> Iterator[CheckItem]:
@@ -54,20 +60,34 @@ def _of_collector(store: ReadStore, look: Look, now: datetime) -> Iterator[Check
     address = Addresses.from_settings(settings).telemetry
     is_reachable = not all(is_loopback(split_address(one)[0]) for one in split_addresses(address))
     yield CheckItem("address", is_reachable, address, "" if is_reachable else _ADDRESSES)
-    keys = root_key_files(settings.data_dir)
-    yield CheckItem("root_key", not keys, ", ".join(map(str, keys)) or w("deploy.root_key_away"))
+    is_sealed = bool(settings.backup.key_file)
+    seen = settings.backup.key_file or w("deploy.sealed_not")
+    yield CheckItem("sealed", is_sealed, seen, "" if is_sealed else _SEAL)
     made = last_backup(store.data.data_kind())
     is_recent = made is not None and now - made <= LATE
     seen = w("deploy.backup_never") if made is None else w("deploy.backup_on", day=w.long_day(made.date()))
     command = "" if is_recent else "systemctl enable --now veilleuse-backup.timer"
     yield CheckItem("backup", is_recent, seen, command)
-    is_sealed = bool(settings.backup.key_file)
-    command = "" if is_sealed else "veilleuse backup --new-key /etc/veilleuse/backup.key"
-    yield CheckItem("sealed", is_sealed, settings.backup.key_file or w("deploy.sealed_not"), command)
+    keys = root_key_files(settings.data_dir)
+    yield CheckItem("root_key", not keys, ", ".join(map(str, keys)) or w("deploy.root_key_away"))
 
 
 def _of_fleet(store: ReadStore, look: Look) -> Iterator[CheckItem]:
     w = look.w
+    sites = store.data.sites()
+    declared = sum(
+        in_force(store.data.calendars(one), look.today, Population.CLASSROOM).declaration is not None
+        for one in sites
+    )
+    is_declared = 0 < declared == len(sites)
+    seen = (
+        w("deploy.calendar_seen", declared=w.number(declared), sites=w.number(len(sites)))
+        if sites
+        else w("deploy.calendar_no_site")
+    )
+    create = "" if sites else " --create"
+    command = "" if is_declared else f"veilleuse calendar import SITE.toml --site SITE{create}"
+    yield CheckItem("calendar", is_declared, seen, command)
     imported = store.inventory.inventory_imported_on()
     seen = (
         w("deploy.inventory_never")
@@ -80,15 +100,6 @@ def _of_fleet(store: ReadStore, look: Look) -> Iterator[CheckItem]:
         else "veilleuse inventory template assets > assets.csv\nveilleuse inventory import assets.csv"
     )
     yield CheckItem("inventory", imported is not None, seen, command)
-    sites = store.data.sites()
-    declared = sum(
-        in_force(store.data.calendars(one), look.today, Population.CLASSROOM).declaration is not None
-        for one in sites
-    )
-    is_declared = 0 < declared == len(sites)
-    seen = w("deploy.calendar_seen", declared=w.number(declared), sites=w.number(len(sites)))
-    command = "" if is_declared else "veilleuse calendar import SITE.toml --site SITE --dry-run"
-    yield CheckItem("calendar", is_declared, seen, command)
 
 
 def _scraped(look: Look, now: datetime) -> CheckItem:

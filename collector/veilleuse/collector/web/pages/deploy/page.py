@@ -49,6 +49,8 @@ class DeployPage:
     """Command for the collector; empty before the form is filled in."""
     steps: tuple[DeployStep, ...]
     items: tuple[CheckItem, ...]
+    is_new: bool
+    """True where no machine is enrolled: what the collector lacks then comes first."""
 
 
 async def deploy(look: Look) -> Mapping[str, object]:
@@ -69,6 +71,7 @@ def _page(store: ReadStore, look: Look, chosen: Mapping[str, str]) -> DeployPage
     places, sites = places_of(store, look), {one.site for one in store.data.sites()}
     order, error = _order(look, chosen)
     steps = () if order is None else machine_steps(chosen["system"], order.population, product_version())
+    items = checklist(store, look)
     return DeployPage(
         tuple(sorted(places.entities)),
         tuple(sorted(sites | {site for _, site in places.sites})),
@@ -77,7 +80,8 @@ def _page(store: ReadStore, look: Look, chosen: Mapping[str, str]) -> DeployPage
         tuple(_notes(look, chosen, places.entities, sites)) if order else (),
         "" if order is None else token_command(order),
         steps,
-        checklist(store, look),
+        items,
+        not any(one.key == "machine" and one.is_done for one in items),
     )
 
 

@@ -68,9 +68,9 @@ class ExampleMachine:
     records: tuple[Grid, ...]
     """All records where there are few; else the longest."""
     others: str
-    """Sentence about the other records; empty without any."""
+    """Name of the other records; empty without any."""
     lines: tuple[str, ...]
-    """The other records, one each."""
+    """The other records, one each: half a megabyte of a server's, and so shown where they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,8 @@ class PrivacyPage:
 
     k: int
     never: tuple[str, ...]
+    rule: tuple[str, ...]
+    """Sentences about the rule of disclosure."""
     finely: Grid
     kept: Grid
     machines: tuple[ExampleMachine, ...]
@@ -88,7 +90,8 @@ class PrivacyPage:
 
 async def privacy(look: Look) -> Mapping[str, object]:
     """Build the page."""
-    return {"page": privacy_page(look.w.language)}
+    records = look.choice("records", ("none", *(one.value for one in _POPULATIONS)))
+    return {"page": privacy_page(look.w.language), "records": records}
 
 
 @cache
@@ -100,6 +103,7 @@ def privacy_page(language: str) -> PrivacyPage:
     return PrivacyPage(
         bounds["k"],
         tuple(w.texts["privacy"]["never"]),
+        tuple(one.format(k=bounds["k"]) for one in w.texts["privacy"]["rule"]),
         _finely(w),
         _kept(bounds, w),
         tuple(_machine(one, *examples[one.value], w) for one in _POPULATIONS),

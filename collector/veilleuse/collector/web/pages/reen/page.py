@@ -85,9 +85,9 @@ async def reen(look: Look) -> Mapping[str, object] | Response:
     years = await look.read(lambda store: years_of(store, look.today))
     year = look.whole_number("year", years[0], years[-1], look.today.year)
     is_admin = look.account.role is Role.ADMIN
-    inputs = await look.read(partial(_inputs, look=look, years=range(years[-1], year + 1), is_admin=is_admin))
+    inputs = await look.read(partial(_inputs, look=look, years=range(years[-1], year + 1)))
     make = partial(look.read, partial(_sheet, look=look, year=year, is_admin=is_admin))
-    document = await look.kept(f"reen {year} {is_admin}", inputs, make)
+    document = await look.kept(f"reen {year} {is_admin} {look.is_admin}", inputs, make)
     await look.note(f"year={year}", sum(map(len, document.tables.values())))
     if form := look.parameter("format"):
         if form not in FORMATS:
@@ -104,9 +104,9 @@ def _template(name: str) -> Response:
     return Response(TEMPLATES[name](name), 200, headers, media_type=MEDIA_TYPES["csv"])
 
 
-def _inputs(store: ReadStore, look: Look, years: range, *, is_admin: bool) -> object:
+def _inputs(store: ReadStore, look: Look, years: range) -> object:
     """Return what the sheet depends on; an administrator's has live data, and is kept for a minute."""
-    if is_admin:
+    if look.is_admin:
         return int(look.context.clock()) // _KEPT_SECONDS
     return (
         look.today,
@@ -119,7 +119,7 @@ def _inputs(store: ReadStore, look: Look, years: range, *, is_admin: bool) -> ob
 def _sheet(store: ReadStore, look: Look, year: int, *, is_admin: bool) -> Document:
     settings = look.settings
     sources = sobriety_sources_of(store, settings.reporting)
-    if not is_admin:
+    if not look.is_admin:  # savings go to whom the page of actions shows them
         sources = replace(sources, follows=LinesAlone(sources.follows))
     period = date(year, 1, 1), date(year + 1, 1, 1)
     k = settings.reporting.k_anonymity
@@ -170,7 +170,7 @@ def _objective(look: Look, objective: str, rows: Iterable[Row]) -> Grid | None:
     found = tuple(
         cells(
             PageCell(_name(row, w), link=_definition(look, row), note=str(row.get("pilot", ""))),
-            PageCell(_amount(row, "value", w), note=_why_not(row, w) or _interval(row, w)),
+            PageCell(_amount(row, "value", w), note=_why_not(row, look) or _interval(row, w)),
             _dated(row, "baseline", w),
             _goal(row, w),
             DASH if (trend := _trend(row)) is None else _signed(trend, w),
@@ -207,8 +207,10 @@ def _name(row: Row, w: Words) -> str:
     return f"{name} ({', '.join(details)})" if details else name
 
 
-def _why_not(row: Row, w: Words) -> str:
-    return w.word("reason", str(row["reason"])) if "reason" in row else ""
+def _why_not(row: Row, look: Look) -> str:
+    if row.get("reason") == "too_few":
+        return look.w("reen.too_few", k=look.settings.reporting.k_anonymity)
+    return look.w.word("reason", str(row["reason"])) if "reason" in row else ""
 
 
 def _amount(row: Row, column: str, w: Words) -> str:
