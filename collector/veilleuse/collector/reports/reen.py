@@ -456,6 +456,8 @@ def _measures(sheet: _Sheet) -> Iterator[Row]:
         cells = line.cells
         texts = ("measure_id", "what", "indicator", "action", "from_day", "to_day")
         named.add(cells.get("action", ""))
+        if cells.get("status") != "planned" and cells.get("from_day", "") >= sheet.query.end.isoformat():
+            continue  # it began after the sheet's period
         yield without_missing(
             {
                 **_common(cells),

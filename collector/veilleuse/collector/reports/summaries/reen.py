@@ -15,6 +15,7 @@ from typing import Final
 
 from veilleuse.collector.documents.document import (
     SHOWN,
+    UNDER_WAY_UNTIL,
     Document,
     KeyFigure,
     Row,
@@ -25,8 +26,9 @@ from veilleuse.collector.documents.document import (
     read_columns,
 )
 from veilleuse.collector.documents.text import Words
-from veilleuse.collector.indicators import TABLE
+from veilleuse.collector.indicators import TABLE, IndicatorInput
 from veilleuse.collector.model.actions import OBJECTIVES
+from veilleuse.collector.model.indicators import PCS
 from veilleuse.collector.model.query import TOTAL
 from veilleuse.collector.reports.summaries.emissions import quality_table
 from veilleuse.collector.reports.summaries.rows import (
@@ -126,9 +128,25 @@ def _name(row: Row, w: Words) -> str:
     details = [str(row["category"])] if "category" in row else []
     if "population" in row:
         details.append(w.word("population", str(row["population"])))
+    elif scope := scope_of(row, w):
+        details.append(scope)
     if suspects := int(number(row, "suspects") or 0):
         details.append(w.count("summary.suspects", suspects))
     return f"{name} ({', '.join(details)})" if details else name
+
+
+def scope_of(row: Row, w: Words) -> str:
+    """Say which machines a computed value is of, where that is not all that its name says; else empty."""
+    line = TABLE.get(str(row.get("indicator")))
+    if line is None or row.get("origin") != "computed" or "population" in row:
+        return ""
+    if line.also_of and line.populations == PCS:
+        return w("summary.of_pcs")
+    if line.made_of is not IndicatorInput.DEVICES:
+        return ""
+    year = row.get("current_year")
+    day = row.get(UNDER_WAY_UNTIL) or (f"{year}-12-31" if year else "")
+    return w("summary.of_inventory", day=w.day(str(day))) if day else ""
 
 
 def _perimeters(rows: Sequence[Row]) -> list[Row]:

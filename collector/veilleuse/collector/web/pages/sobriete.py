@@ -88,13 +88,14 @@ async def sobriete(look: Look) -> Mapping[str, object]:
         return {"cards": (), "empty": w("sobriete.empty", k=k), "span": ""}
     figures = await _released(look, months)
     inventory: tuple[GroupFigure, ...] = ()
+    day = min(date(months[-1].first.year, 12, 31), look.today)
     sees_inventory = look.caller.may(Guard.FLEET) and not is_limited(look.account)
     if sees_inventory:
         inventory = await _inventory(look, months[-1])
     cards = tuple(
         _savings_card(look)
         if TABLE[identifier].made_of is IndicatorInput.ACTIONS
-        else _inventory_card(identifier, inventory, look, sees_inventory=sees_inventory)
+        else _inventory_card(identifier, inventory, look, day, sees_inventory=sees_inventory)
         if TABLE[identifier].made_of in _OF_INVENTORY
         else _card(identifier, figures, look)
         for identifier in TABLE
@@ -353,7 +354,7 @@ async def _inventory(look: Look, last: Slice) -> tuple[GroupFigure, ...]:
 
 
 def _inventory_card(
-    identifier: str, figures: Iterable[GroupFigure], look: Look, *, sees_inventory: bool
+    identifier: str, figures: Iterable[GroupFigure], look: Look, day: date, *, sees_inventory: bool
 ) -> IndicatorCard:
     w, meta = look.w, load_indicator(identifier).meta
     found = [one for one in figures if one.meta.indicator == identifier]
@@ -370,7 +371,7 @@ def _inventory_card(
         identifier,
         indicator_name(identifier, w),
         definition_of(identifier, w, targets_of(look.settings.indicators)),
-        w("sobriete.inventory"),
+        w("sobriete.inventory", day=w.day(day.isoformat())),
         target,
         tuple(_inventory_line(identifier, one, w) for one in found),
         None,

@@ -26,7 +26,7 @@ from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.reports.reen import reen_document
-from veilleuse.collector.reports.summaries.reen import add_summary
+from veilleuse.collector.reports.summaries.reen import add_summary, scope_of
 from veilleuse.collector.reports.summaries.rows import ends_of, interval_text
 from veilleuse.collector.web.metrics.fleet_emissions import inputs_of_released
 from veilleuse.collector.web.pages.bilan import FORMATS, years_of
@@ -204,6 +204,8 @@ def _name(row: Row, w: Words) -> str:
     details = [str(row["category"])] if "category" in row else []
     if "population" in row:
         details.append(w.word("population", str(row["population"])))
+    elif scope := scope_of(row, w):
+        details.append(scope)
     return f"{name} ({', '.join(details)})" if details else name
 
 
