@@ -36,6 +36,7 @@ from veilleuse.collector.inventory.glpi_files import wrong_width
 from veilleuse.collector.inventory.mapping import DEVICE_CLASSES, ITEMS, InventoryMapping
 from veilleuse.collector.inventory.rows import EntityRow, InventoryReading, Refusal, RetirementRow
 from veilleuse.collector.model.inventory import (
+    LEAST_TELEWORK_USERS,
     RETIREMENT_DESTINATIONS,
     Asset,
     Headcount,
@@ -132,7 +133,7 @@ KINDS: Final[Mapping[str, FileKind]] = {
             "entity": "path from the root",
             "from_day": "YYYY-MM-DD, from when",
             "users": "people with equipment of the authority",
-            "telework_days_per_week": "declared days per user, 0 to 7: never told by a machine",
+            "telework_days_per_week": f"declared days per user, 0 to 7, of {LEAST_TELEWORK_USERS} people or more: never told by a machine",
         },
     ),
 }
@@ -339,6 +340,13 @@ def _headcount(reading: InventoryReading, words: InventoryMapping, row: _Row) ->
     from_day = row.need("from_day", _day_of(words))
     users = row.need("users", _units)
     entity = row.need("entity", entity_of)
+    if days is not None and users < LEAST_TELEWORK_USERS:
+        raise _BadCell(
+            "telework_days_per_week",
+            f"days of {users} people",
+            f"leave it blank, and declare the days of an entity above: those of fewer than {LEAST_TELEWORK_USERS} "
+            "people may be one person's, and are published",
+        )
     if (entity, from_day) in reading.users_told:
         raise _BadCell("entity", f"a row before has {entity} from {from_day}", "write one row for both")
     reading.users_told.add((entity, from_day))

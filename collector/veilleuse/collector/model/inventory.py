@@ -178,6 +178,10 @@ class Retirement:
     security_restricted: bool = False
 
 
+LEAST_TELEWORK_USERS: Final = 10
+"""Fewest people whose telework days may be declared together: a share of home energy is published."""
+
+
 @dataclass(frozen=True, slots=True)
 class Headcount:
     """Users of an entity from a day on; I12."""

@@ -141,12 +141,7 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
 
 def _gather_servers(sources: Sources, query: Query) -> tuple[Group, ...]:
     """Sum the present data of servers, which have no personal user: of any period."""
-    servers = [
-        host
-        for population in sorted(EXEMPT)
-        for host in sources.reader.hosts(population)
-        if is_within(host.org_entity, query.entities)
-    ]
+    servers = [host for host in sources.exempt_hosts if is_within(host.org_entity, query.entities)]
     if not servers:
         return ()
     query = sources.add_places(query)

@@ -12,6 +12,7 @@ from typing import Final
 
 from veilleuse.collector.calendars.periods import Slice, add_months
 from veilleuse.collector.closed_years.published_rows import ReleasedFleet
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.census import default_context
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.inventory import Asset
@@ -50,6 +51,21 @@ class Sources:
     def assets(self) -> tuple[Asset, ...]:
         """Return the assets, read once a report."""
         return self.inventory.assets()
+
+    @cached_property
+    def exempt_hosts(self) -> tuple[Host, ...]:
+        """Return the servers, but for those that the inventory calls a person's machine: read once a report.
+
+        Only these may be shown one by one.
+        """
+        people = {
+            host_id
+            for asset in self.assets
+            if asset.population is not None and asset.population not in EXEMPT
+            for host_id in asset.host_ids
+        }
+        servers = (host for population in sorted(EXEMPT) for host in self.reader.hosts(population))
+        return tuple(host for host in servers if host.host_id not in people)
 
     @cached_property
     def released(self) -> ReleasedFleet:

@@ -18,7 +18,7 @@ from veilleuse.collector.admin.sites import put
 from veilleuse.collector.enrolment.issuing import store_moment
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.hosts import HostStatus, Site
-from veilleuse.collector.model.inventory import InventoryClass
+from veilleuse.collector.model.inventory import LEAST_TELEWORK_USERS, InventoryClass
 from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.collector.ports.registry import Registry
@@ -134,7 +134,8 @@ def _headcounts(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Ite
         if not place.is_office:
             continue
         users = sum(one.place == place for one in fleet)
-        yield place.entity, date(order.first.year, 1, 1), users, _TELEWORK_DAYS
+        days = _TELEWORK_DAYS if users >= LEAST_TELEWORK_USERS else ""
+        yield place.entity, date(order.first.year, 1, 1), users, days
 
 
 def _purchases(order: SimulationOrder, fleet: Sequence[SimulatedDevice]) -> Iterator[Sequence[object]]:

@@ -233,7 +233,7 @@ class AccessControl:
         """Return the caller. Raises the store's errors."""
         secret = secret_of(request.headers.get("authorization")) or request.cookies.get(COOKIE)
         if secret is None and self._account_header:
-            return await self._named(request.headers.get(self._account_header))
+            return await self._named(request.headers.getlist(self._account_header))
         return await self.caller_with(secret)
 
     async def caller_with(self, secret: str | None) -> HttpCaller:
@@ -245,11 +245,13 @@ class AccessControl:
             return HttpCaller(has_metrics_access=True)
         return await self._with_account(lambda: self._account(secret), is_open)
 
-    async def _named(self, name: str | None) -> HttpCaller:
-        """Return the caller that the reverse proxy signed in; a wrong name is nobody."""
-        if name is None or self._accounts is None:
+    async def _named(self, names: list[str]) -> HttpCaller:
+        """Return the caller that the reverse proxy signed in; a wrong name, or two names, are nobody."""
+        if not names or self._accounts is None:
             return HttpCaller()
-        accounts = self._accounts
+        if len(names) > 1:  # a proxy that adds its own to the client's
+            return HttpCaller(wrong_token=True)
+        accounts, (name,) = self._accounts, names
         return await self._with_account(lambda: accounts.account_by_name(name), is_open=False)
 
     async def _with_account(self, find: Callable[[], Account | None], is_open: bool) -> HttpCaller:

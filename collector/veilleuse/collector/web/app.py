@@ -285,7 +285,8 @@ def _metrics(context: HandlerContext) -> Handler:
         text, content_type = await loop.run_in_executor(
             context.pages.reading, context.metrics.write, accept, began
         )
-        return Response(text, media_type=content_type, headers={"vary": "Accept"})
+        headers = {"vary": "Accept, Authorization, Cookie", "cache-control": "no-store"}
+        return Response(text, media_type=content_type, headers=headers)
 
     return metrics
 

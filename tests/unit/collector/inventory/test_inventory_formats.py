@@ -319,6 +319,11 @@ def test_a_template_is_a_file_without_rows(kind):
             "telework_days_per_week",
             "8 days",
         ),
+        (
+            "entity;users;from_day;telework_days_per_week\nA;9;2025-01-01;2",
+            "telework_days_per_week",
+            "days of 9 people",
+        ),
     ],
 )
 def test_a_refused_row_says_which_cell_and_what_to_do(text, column, what):

@@ -13,13 +13,17 @@ from tests.support.filled import Filled, cell, civil, week
 from tests.support.inventories import Listed, put_inventory
 from tests.support.publishing import Publishing
 from tests.support.rolled import roll
+from tests.support.sources import opened
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.model.publications import PublicationKind
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.indicator_rows import INDICATORS
 from veilleuse.collector.release.rows import FLEET, FleetMonth
 from veilleuse.collector.release.tables import Month
+from veilleuse.collector.reports.indicators import sum_for_indicators
+from veilleuse.collector.settings import ReportingSettings
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 SEP = Slice(date(2026, 9, 1), date(2026, 10, 1))
@@ -95,6 +99,10 @@ def test_a_workstation_of_the_inventory_is_in_no_row_without_the_rule(tmp_path):
         )
         _, fleet = published(data)
         told = Publishing(data).find(PublicationKind.INDICATORS, SEP.first, SEP.end)
+        with opened(data.directory, ReportingSettings()) as sources:
+            assert sources.exempt_hosts == ()  # nor has it rows of days, or a page
+            days = Query(date(2026, 9, 1), date(2026, 9, 3), ("site",), 10, OCTOBER)
+            assert sum_for_indicators(sources, days, only_released=True).groups == ()
     assert [row.key.entity for row in fleet if row.measured is not None] == []
     assert sum(row.machines for row in fleet) == 13
     assert told is not None

@@ -144,8 +144,14 @@ def test_actions_are_those_of_the_command(
 
 
 def test_a_measured_saving_is_for_administrators(reading: Reading, tokens: dict[str, str]):
-    """A declared action is shown to all readers of its sites; its saving, of present data, is not."""
+    """A declared action is shown to all readers of its sites; its saving, of present data, is not. The token
+    of /metrics is no account: what it reads is in no journal.
+    """
     admin, reader = (text_of(reading, "/actions?lang=fr", tokens[one]) for one in ("admin", "reader"))
+    assert "compte d’administrateur" in text_of(reading, "/actions?lang=fr", DOOR_TOKEN)
+    file = "/actions?format=json"
+    assert json.loads(reading.get(file, tokens["admin"]).text)["report"]["basis"] == "unreleased"
+    assert json.loads(reading.get(file, DOOR_TOKEN).text)["report"]["basis"] == "released"
     assert "« extinction <b> », depuis le 1er septembre 2026" in reader
     assert "compte d’administrateur" in reader
     assert "compte d’administrateur" not in admin

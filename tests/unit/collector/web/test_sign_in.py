@@ -119,6 +119,8 @@ def test_a_reverse_proxy_names_the_account(tmp_path):
         reading.account("dsi", Role.READER)
         assert send(reading, "GET", "/").status_code == 401
         assert send(reading, "GET", "/", headers={"x-veilleuse-account": "nobody"}).status_code == 401
+        twice = [("x-veilleuse-account", "dsi"), ("x-veilleuse-account", "admin")]
+        assert send(reading, "GET", "/", headers=twice).status_code == 401
         answer = send(reading, "GET", "/?lang=fr", headers={"x-veilleuse-account": "dsi"})
         assert answer.status_code == 200
         assert "Connexion" not in answer.text  # the proxy signs people in and out

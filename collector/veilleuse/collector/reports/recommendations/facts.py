@@ -89,14 +89,17 @@ def read_facts(
         for population in {of for _, name, of in places if name == site.site} - EXEMPT
         if (minute := _closing(reader, site, population, last)) is not None
     }
-    mine = {site for _, site, _ in places}
+    known = {site for _, site, population in places if population in EXEMPT}  # that of one PC is nobody's
+    known |= {
+        str(one.site) for one in sources.base.inventory.devices(last, last) if is_within(one.entity, entities)
+    }
     return FleetFacts(
         {key: frozenset(names) for key, names in sites.items()},
         closing,
         tuple(
             DeclaredAction(one, (savings or {}).get(one.action_id))
             for one in actions_in_force(sources.follows.actions())
-            if mine & set(one.sites)
+            if not entities or known & set(one.sites)
         ),
         None
         if servers is None
@@ -134,15 +137,7 @@ class PlacedServer(NamedTuple):
 def read_servers(sources: SobrietySources, part: Slice) -> tuple[PlacedServer, ...]:
     """Return the physical servers, but for those that the inventory calls a person's machine."""
     base = sources.base
-    people = {
-        host_id
-        for asset in base.assets
-        if asset.population is not None and asset.population not in EXEMPT
-        for host_id in asset.host_ids
-    }
-    hosts = {
-        host.host_id: host for host in base.hosts if host.population in EXEMPT and host.host_id not in people
-    }
+    hosts = {host.host_id: host for host in base.exempt_hosts}
     chosen = replace(sources, base=replace(base, periods=Periods(base.reader, hosts.values())))
     stretch = Stretch((part.first, part.end), part.end, part.end - timedelta(days=1))
     return tuple(

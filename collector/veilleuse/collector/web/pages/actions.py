@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
@@ -18,8 +18,9 @@ from veilleuse.collector.documents.document import Document
 from veilleuse.collector.documents.text import Words
 from veilleuse.collector.model.indicators import Figure
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
-from veilleuse.collector.model.query import AUTRES, Query, is_within
+from veilleuse.collector.model.query import AUTRES, Basis, Query, is_within
 from veilleuse.collector.ports.directory import ReadStore
+from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.readers import sobriety_sources_of, targets_of
 from veilleuse.collector.reports.recommendations.document import (
     RecommendationWriter,
@@ -152,6 +153,10 @@ async def actions(look: Look) -> Mapping[str, object] | Response:
         document = recommendations_document(
             _inside(found, branch), _actions_at(found, branch), found.writer, found.answer.head
         )
+        if (
+            look.is_admin and found.facts.actions
+        ):  # measured savings are not published, nor is a file with them
+            document = replace(document, head={**document.head, BASIS: Basis.UNRELEASED.value})
         return await look.file(document, form, f"veilleuse-actions-{months[-1].first:%Y-%m}")
     return {"page": _page(look, found, months)}
 

@@ -92,8 +92,11 @@ class Look:
 
     @property
     def is_admin(self) -> bool:
-        """Tell whether the reader administers the collector."""
-        return self.caller.may(Guard.HOSTS)
+        """Tell whether the reader signed in to administer: for figures that are not published.
+
+        This machine, which opens all pages without an account, does not.
+        """
+        return self.account.role is Role.ADMIN
 
     @property
     def settings(self) -> CollectorSettings:

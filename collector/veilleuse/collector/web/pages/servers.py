@@ -24,7 +24,7 @@ from veilleuse.collector.model.query import Query, is_within
 from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.machines import machines_of, server_rows, stretch_of
-from veilleuse.collector.reports.readers import sobriety_sources_of, targets_of
+from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.silence import SilenceLevel
 from veilleuse.collector.web.metrics.fleet import longest_contact_milliseconds
 from veilleuse.collector.web.metrics.snapshot import Snapshot
@@ -143,11 +143,11 @@ def _lines(
 
 
 def visible(store: ReadStore, look: Look) -> list[Host]:
-    """Return the servers that the reader may see: enrolled, and of the account's entities."""
+    """Return the servers that the reader may see: enrolled, of the account's entities, and no person's."""
     ended = (HostStatus.REVOKED, HostStatus.PENDING)
     return [
         one
-        for one in store.data.hosts(Population.SERVER)
+        for one in sources_of(store, look.settings.reporting).exempt_hosts
         if one.status not in ended and is_within(one.org_entity, look.account.entities)
     ]
 

@@ -15,7 +15,6 @@ from typing import Final
 from veilleuse.collector.calendars.files import span_text
 from veilleuse.collector.documents.document import Row
 from veilleuse.collector.documents.text import Words
-from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.calendars import in_force
 from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
@@ -89,8 +88,7 @@ async def site(look: Look) -> Mapping[str, object]:
     indicators = await look.document(ResourceKind.INDICATORS, Query(*period, ("site",), entities=entities))
     own = [row for row in indicators.tables["rows"] if row.get("site") == name]
     asked = Query(*period, ("site", "device_class"))
-    is_admin = look.account.role is Role.ADMIN
-    unreleased, too_slow = await _unreleased(look, asked, name) if is_admin else ((), "")
+    unreleased, too_slow = await _unreleased(look, asked, name) if look.is_admin else ((), "")
     page = SitePage(
         name,
         year,
@@ -100,7 +98,7 @@ async def site(look: Look) -> Mapping[str, object]:
         indicator_grid(look, [row for row in own if row.get("population") == Population.SERVER.value]),
         _figures(unreleased, year, look.w),
         too_slow,
-        is_admin,
+        look.is_admin,
     )
     return {"page": page, "sites": None}
 

@@ -19,7 +19,6 @@ from veilleuse.collector.documents.document import FOR_PEOPLE, MEDIA_TYPES, Docu
 from veilleuse.collector.documents.text import DASH, NO_BREAK, Words
 from veilleuse.collector.indicators import NIGHTS, TABLE
 from veilleuse.collector.inventory import actions_csv, plain_csv
-from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.actions import OBJECTIVES, ActionTable
 from veilleuse.collector.model.query import TOTAL, Basis
 from veilleuse.collector.ports.directory import ReadStore
@@ -84,10 +83,9 @@ async def reen(look: Look) -> Mapping[str, object] | Response:
         return _template(name)
     years = await look.read(lambda store: years_of(store, look.today))
     year = look.whole_number("year", years[0], years[-1], look.today.year)
-    is_admin = look.account.role is Role.ADMIN
     inputs = await look.read(partial(_inputs, look=look, years=range(years[-1], year + 1)))
-    make = partial(look.read, partial(_sheet, look=look, year=year, is_admin=is_admin))
-    document = await look.kept(f"reen {year} {is_admin} {look.is_admin}", inputs, make)
+    make = partial(look.read, partial(_sheet, look=look, year=year))
+    document = await look.kept(f"reen {year} {look.is_admin}", inputs, make)
     await look.note(f"year={year}", sum(map(len, document.tables.values())))
     if form := look.parameter("format"):
         if form not in FORMATS:
@@ -116,15 +114,15 @@ def _inputs(store: ReadStore, look: Look, years: range) -> object:
     )
 
 
-def _sheet(store: ReadStore, look: Look, year: int, *, is_admin: bool) -> Document:
+def _sheet(store: ReadStore, look: Look, year: int) -> Document:
     settings = look.settings
     sources = sobriety_sources_of(store, settings.reporting)
-    if not look.is_admin:  # savings go to whom the page of actions shows them
+    if not look.is_admin:
         sources = replace(sources, follows=LinesAlone(sources.follows))
     period = date(year, 1, 1), date(year + 1, 1, 1)
     k = settings.reporting.k_anonymity
     document = reen_document(sources, *period, k, look.today, targets_of(settings.indicators))
-    return add_summary(without_names(document) if is_admin else for_readers(document))
+    return add_summary(without_names(document) if look.is_admin else for_readers(document))
 
 
 def _page(look: Look, document: Document, year: int) -> ReenPage:

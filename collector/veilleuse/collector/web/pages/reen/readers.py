@@ -49,9 +49,7 @@ def without_names(document: Document) -> Document:
 
 
 def for_readers(document: Document) -> Document:
-    """Return the sheet without figures of present data; made of LinesAlone, every reader of the whole fleet
-    may have it, else administrators, for its savings.
-    """
+    """Return the sheet that every reader of the whole fleet may have, of one that was made of LinesAlone."""
     document = without_names(document)
     is_released = document.head.get(BASIS) == Basis.RELEASED.value
     tables = {
