@@ -168,6 +168,8 @@ class HttpCaller:
 
     has_metrics_access: bool = False
     """True with the token of `http.metrics_token_file`, or where none is required: on loopback."""
+    is_local: bool = False
+    """True on this machine, where no token is required and none came."""
     account: Account | None = None
     """Account of the request's valid token."""
     wrong_token: bool = False
@@ -240,7 +242,7 @@ class AccessControl:
         """Return the caller that shows a token. Raises the store's errors."""
         is_open = self._metrics_auth.token is None
         if secret is None:
-            return HttpCaller(has_metrics_access=is_open)
+            return HttpCaller(has_metrics_access=is_open, is_local=is_open)
         if self._metrics_auth.opens_to(secret):
             return HttpCaller(has_metrics_access=True)
         return await self._with_account(lambda: self._account(secret), is_open)
@@ -258,7 +260,7 @@ class AccessControl:
         account = found if found is not None and found.is_good(now) else None
         if account is not None:
             self._note_daily_use(account)
-        return HttpCaller(is_open, account, wrong_token=account is None)
+        return HttpCaller(is_open, account=account, wrong_token=account is None)
 
     def needs_tls(self, request: Request) -> bool:
         """Tell whether a cookie travels over TLS only: not on loopback, or behind a proxy that says so."""

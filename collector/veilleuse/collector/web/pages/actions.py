@@ -145,7 +145,7 @@ async def actions(look: Look) -> Mapping[str, object] | Response:
     if not months:
         k = look.settings.reporting.k_anonymity
         return {"page": ActionsPage((), "", (), "", (), (), None, (), look.w("actions.empty", k=k))}
-    found = await priorities_of(look, months, with_savings=look.is_admin)
+    found = await priorities_of(look, months, with_savings=look.sees_savings)
     if form:
         document = recommendations_document(
             found.ranked, found.facts.actions, found.writer, found.answer.head
@@ -250,7 +250,7 @@ def _item(
                 "actions.declared_here",
                 what=action.action.what,
                 day=w.day(action.action.from_day.isoformat()),
-                saving=writer.saving(action, is_admin=look.is_admin),
+                saving=writer.saving(action, is_admin=look.sees_savings),
             )
             for action in one.actions
         ),
@@ -266,7 +266,7 @@ def _declared(look: Look, found: Priorities) -> Grid:
             action.what,
             ", ".join(action.sites),
             _day(action.from_day, w),
-            found.writer.saving(one, is_admin=look.is_admin),
+            found.writer.saving(one, is_admin=look.sees_savings),
         )
 
     heads = tuple(Head(w(f"actions.{key}")) for key in ("action", "sites", "since", "saving"))

@@ -96,6 +96,11 @@ class Look:
         return self.caller.may(Guard.HOSTS)
 
     @property
+    def sees_savings(self) -> bool:
+        """Tell whether savings of actions may be shown: machines' present data is for administrators."""
+        return self.account.role is Role.ADMIN or self.caller.is_local
+
+    @property
     def settings(self) -> CollectorSettings:
         """Return the collector's settings."""
         return self.context.settings

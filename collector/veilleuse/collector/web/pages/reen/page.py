@@ -87,7 +87,7 @@ async def reen(look: Look) -> Mapping[str, object] | Response:
     is_admin = look.account.role is Role.ADMIN
     inputs = await look.read(partial(_inputs, look=look, years=range(years[-1], year + 1)))
     make = partial(look.read, partial(_sheet, look=look, year=year, is_admin=is_admin))
-    document = await look.kept(f"reen {year} {is_admin} {look.is_admin}", inputs, make)
+    document = await look.kept(f"reen {year} {is_admin} {look.sees_savings}", inputs, make)
     await look.note(f"year={year}", sum(map(len, document.tables.values())))
     if form := look.parameter("format"):
         if form not in FORMATS:
@@ -106,7 +106,7 @@ def _template(name: str) -> Response:
 
 def _inputs(store: ReadStore, look: Look, years: range) -> object:
     """Return what the sheet depends on; an administrator's has live data, and is kept for a minute."""
-    if look.is_admin:
+    if look.sees_savings:
         return int(look.context.clock()) // _KEPT_SECONDS
     return (
         look.today,
@@ -119,7 +119,7 @@ def _inputs(store: ReadStore, look: Look, years: range) -> object:
 def _sheet(store: ReadStore, look: Look, year: int, *, is_admin: bool) -> Document:
     settings = look.settings
     sources = sobriety_sources_of(store, settings.reporting)
-    if not look.is_admin:  # savings go to whom the page of actions shows them
+    if not look.sees_savings:  # savings go to whom the page of actions shows them
         sources = replace(sources, follows=LinesAlone(sources.follows))
     period = date(year, 1, 1), date(year + 1, 1, 1)
     k = settings.reporting.k_anonymity
