@@ -145,6 +145,21 @@ def done(reading: Reading) -> dict[str, bool]:
     return {name: state == "done" for state, name in found}
 
 
+def test_the_first_steps_are_those_of_the_installers_page(reading: Reading):
+    """Same order and same lines: the page once began with the backup, and left out `backup.key_file`."""
+    guide = (ROOT / "docs" / "fr" / "installer.md").read_text("utf-8")
+    ordered = ("collector.toml", "--new-key", "veilleuse-backup.timer", "root.key", "calendar import")
+    places = [guide.index(one) for one in (*ordered, "inventory import", "token create")]
+    assert places == sorted(places)
+    text = html.unescape(page(reading))
+    shown = ("advertised_address", "--new-key", "veilleuse-backup.timer", "root key", "calendar import")
+    places = [text.index(one) for one in (*shown, "inventory import", 'id="form-h"')]
+    assert places == sorted(places), "before the first machine, the form comes last"
+    addresses, seal, *_ = re.findall(r"<pre><code>(.*?)</code>", text, re.S)
+    for line in (*addresses.splitlines(), *seal.splitlines()):
+        assert line in guide
+
+
 @pytest.mark.parametrize("name", NASTY)
 def test_names_are_written_as_text(reading: Reading, name: str):
     """What was typed stands in the page as text: in the form, and quoted in the command."""

@@ -30,7 +30,7 @@ from veilleuse.wire.vocabulary import DeviceClass, Population
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 PLANS = [(600, 1200)] * 32
 MONTHS = (date(2026, 8, 1), date(2026, 9, 1), date(2026, 10, 1))
-LIVE = "Serveurs maintenant"
+LIVE = "Puissance des serveurs"
 WRONG = "Ce qui ne va pas"
 
 
@@ -219,3 +219,23 @@ def test_the_change_is_of_the_same_months(tmp_path: Path, before: date, shared: 
             page = text_of(reading, "/?lang=fr", reading.account())
     assert ("dont activité" in page) is shared
     assert ("ne commencent qu’en" in page or "Pas de comparaison avec 2025" in page) is not shared
+
+
+def test_hidden_pcs_are_not_zero(tmp_path: Path):
+    """Nine workstations are withheld: their avoidable energy was once told as 0 Wh, with nothing to do."""
+    with Filled(tmp_path / "few", clock=NOW.timestamp) as data:
+        month_of_workstations(data, MONTHS[-1], PLANS[:9])
+        data.push(data.add_host(), minutes_of_server(20, 15, 180.0), METER)
+        data.derive()
+        publish_months(data, NOW.date())
+        with Reading(data, clock=NOW.timestamp) as reading:
+            token = reading.account()
+            actions, targets = (text_of(reading, f"/{one}?lang=fr", token) for one in ("actions", "sobriete"))
+            sheet = text_of(reading, "/reen?lang=fr", token)
+            day = text_of(reading, "/jour?lang=fr", token)
+    assert "0 Wh" not in actions
+    assert "rien à faire" not in actions
+    assert "les postes de travail ne sont dans aucune ligne : moins de 10 machines mesurées" in actions
+    assert "Objectif : 5,0 %" in targets
+    assert "moins de 10 machines mesurées" in sheet
+    assert "dès que tous ses relevés" not in day, "the month is published"

@@ -18,7 +18,7 @@ from tests.support.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.documents.document import Document, Row
 from veilleuse.collector.model.accounts import Role
-from veilleuse.collector.model.actions import ActionTable, Cells, LineChange, key_of
+from veilleuse.collector.model.actions import Action, ActionTable, Cells, LineChange, key_of
 from veilleuse.collector.web.pages.reen.page import TEMPLATES
 from veilleuse.collector.web.pages.reen.readers import for_readers
 
@@ -130,6 +130,25 @@ def test_unreleased_figures_are_for_administrators(tmp_path: Path):
                 assert "energy_millijoules" not in file
                 assert "coverage_states" not in file
                 assert "saving_kwh" not in file
+
+
+def test_savings_are_for_administrators_and_this_machine(tmp_path: Path):
+    """The declared action and its saving: as on the page of actions, not for readers nor /metrics' token."""
+    with Filled(tmp_path / "data", clock=NOW.timestamp) as data:
+        fill(data)
+        publish_months(data, NOW.date())
+        action = Action("ext-2026", ("lyon",), date(2026, 9, 1), "switched off")
+        with data.store.transaction():
+            data.store.follows.enter([action], "me", "", round(NOW.timestamp() * 1000))
+        asked, note = "/reen?format=json", "Savings measured by site are shown"
+        with Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp) as reading:
+            for token in (reading.account("reader"), DOOR_TOKEN):
+                assert "ext-2026" not in reading.get(asked, token).text
+                assert note in shown(reading, token)
+            assert "ext-2026" in reading.get(asked, reading.account("admin", Role.ADMIN)).text
+        with Reading(data, clock=NOW.timestamp) as reading:
+            assert "ext-2026" in reading.get(asked).text
+            assert "ext-2026" not in reading.get(asked, reading.account("reader-2")).text
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

@@ -89,7 +89,8 @@ async def servers_today(look: Look) -> dict[str, object]:
 async def _no_month(look: Look, snapshot: Snapshot) -> str:
     """Explain the same as `no_month`; a released month is read within a minute."""
     first, end = last_month(snapshot.today)
-    if snapshot.month is None and not snapshot.month_is_of_older_rule:
+    is_read = snapshot.month is not None or snapshot.month_is_of_older_rule
+    if not is_read and look.context.open_store is not None:
         months = await newest_months(look)
         if months and months[-1].end >= end:
             return look.w("closed.reading", of_month=look.w.of_month(first))
