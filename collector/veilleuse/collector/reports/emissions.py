@@ -35,7 +35,6 @@ from veilleuse.collector.closed_years.published_rows import (
 )
 from veilleuse.collector.closed_years.signed_year import SignedYear, read_signed_year
 from veilleuse.collector.documents.document import (
-    LANGUAGES,
     PUBLIC,
     RELEASED_UNTIL,
     SHOWN,
@@ -457,10 +456,7 @@ def _equivalents(statement: EmissionsStatement) -> Iterator[Row]:
                 "number": one.number,
                 "source": one.source,
                 "published": one.published,
-                SHOWN: {
-                    "number": one.shown,
-                    "equivalent": {language: one.unit[language] for language in LANGUAGES},
-                },
+                SHOWN: {"number": one.shown},
             }
 
 

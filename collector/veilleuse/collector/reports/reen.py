@@ -198,6 +198,7 @@ NOT_RELEASED: Final = TABLE.keys() - {*made_of(IndicatorInput.SUMS), *made_of(In
 AGES: Final = frozenset(one for one, line in TABLE.items() if not line.is_threshold_a_goal)
 _NUMBERS: Final = ("baseline_value", "target_value", "means_eur", "means_fte")
 _YEARS: Final = ("baseline_year", "target_year")
+_OF_CLOSED: Final = ("state", "revision", "closed_unix_milliseconds")
 
 
 @dataclass(slots=True)
@@ -259,7 +260,7 @@ def reen_document(
         "k_anonymity": k_anonymity,
         "data": data,
         "method_version": METHOD_VERSION,
-        **{name: told[name] for name in (BASIS, RELEASED_UNTIL) if name in told},
+        **{name: told[name] for name in (BASIS, RELEASED_UNTIL, *_OF_CLOSED) if name in told},
         "periods_not_derived": sources.base.reader.dirty_count(),
         "generated_unix_milliseconds": now,
     }

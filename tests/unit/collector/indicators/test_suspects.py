@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.unit.collector.indicators.test_sobriety import DAY, TARGETS, below, load, of, server, the
 from veilleuse.collector.indicators import load_indicator
 from veilleuse.collector.model.indicators import BandUse, is_reached
@@ -20,7 +22,8 @@ def test_a_suspect_without_six_months_is_not_judged():
     busy = server(1, bands=bands, loads={30: load(30, cpu_buckets=below(90, 1, 30)), **short})
     quiet = server(2, bands=bands, loads={30: load(30), **short})
     counts = {"suspects": 1, "excluded": 0, "not_judged": 1, "suspects_not_judged": 1}
-    for group, numbers in ((of(busy, quiet), (0.0, 0, 1)), (of(quiet), (None, 0, 0))):
+    cases: list[Any] = [(of(busy, quiet), (0.0, 0, 1)), (of(quiet), (None, 0, 0))]
+    for group, numbers in cases:
         figure = the("I6", group)
         assert (figure.value, figure.numerator, figure.denominator) == numbers
         assert {name: figure.details[name] for name in counts} == counts

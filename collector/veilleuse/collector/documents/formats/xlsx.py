@@ -110,9 +110,10 @@ class _Book:
         document, w = self._document, self._w
         self._properties()
         self._summary()
+        whole = {title_of(document, name, w) for name in self._titles}  # these have sheets of all rows
         for part in () if document.summary is None else document.summary.parts:
             for table in part.tables:
-                if len(table.rows) > table.most:
+                if len(table.rows) > table.most and w.text(table.title)[0] not in whole:
                     self._all_rows(table)
         if document.summary is None and (charts := charts_with_values(document)):
             self._charts(charts)

@@ -144,9 +144,10 @@ def scope_of(row: Row, w: Words) -> str:
         return w("summary.of_pcs")
     if line.made_of is not IndicatorInput.DEVICES:
         return ""
+    if UNDER_WAY_UNTIL in row:
+        return w("summary.of_inventory_now")
     year = row.get("current_year")
-    day = row.get(UNDER_WAY_UNTIL) or (f"{year}-12-31" if year else "")
-    return w("summary.of_inventory", day=w.day(str(day))) if day else ""
+    return w("summary.of_inventory", day=w.day(f"{year}-12-31")) if year else ""
 
 
 def _perimeters(rows: Sequence[Row]) -> list[Row]:

@@ -47,7 +47,10 @@ from veilleuse.collector.web.metrics.fleet_emissions import inputs_of_released
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
-READERS_HEAD: Final = ("kind", "ledger", "state", BASIS, RELEASED_UNTIL)
+READERS_HEAD: Final = (
+    *("kind", "ledger", "state", "revision", "closed_unix_milliseconds"),
+    *(BASIS, RELEASED_UNTIL),
+)
 """Fields of a report's head that a reader may see, beside those that the query gives."""
 
 

@@ -385,7 +385,9 @@ def _inventory_card(
 def _inventory_line(identifier: str, one: GroupFigure, w: Words) -> CardLine:
     figure, population = one.figure, one.key.population
     name = str(figure.details.get("category", "")) or (
-        w.word("population", population) if population else w("sobriete.all")
+        w.word("population", population)
+        if population
+        else w("sobriete.other" if TABLE[identifier].made_of is IndicatorInput.DEVICES else "sobriete.all")
     )
     notes = []
     if figure.numerator is not None and figure.denominator is not None:
