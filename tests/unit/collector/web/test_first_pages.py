@@ -30,7 +30,7 @@ from veilleuse.wire.vocabulary import DeviceClass, Population
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 PLANS = [(600, 1200)] * 32
 MONTHS = (date(2026, 8, 1), date(2026, 9, 1), date(2026, 10, 1))
-LIVE = "Serveurs maintenant"
+LIVE = "Puissance des serveurs"
 WRONG = "Ce qui ne va pas"
 
 
