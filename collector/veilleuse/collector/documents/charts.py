@@ -3,7 +3,7 @@
 """Draw charts as SVG text, for reports and pages. No script; every text is escaped; no I/O.
 
 `draw` is for HTML and PDF files: it sets colours and fonts as attributes, which a style sheet may override.
-`columns` and `shares` are for pages, whose style sheet sets colours and fonts. A table with the same values
+`columns` and `lines` are for pages, whose style sheet sets colours and fonts. A table with the same values
 follows every drawing.
 """
 
@@ -34,8 +34,6 @@ class Series:
     """One value per label; None = not known, nothing is drawn."""
     colour: int
     """Index in COLOURS, 0 to 7."""
-    hatched: bool = False
-    """True = drawn with stripes: modelled, not measured."""
 
 
 def nice_ticks(maximum: float, count: int = 4) -> list[float]:
@@ -284,13 +282,6 @@ TOP: Final = 16
 UNIT: Final = 28
 """Space for the unit above an axis."""
 BOTTOM: Final = 30
-SHARE_BAR: Final = 34
-SHARE_LABEL: Final = 30
-"""Space for the label above a bar: its text is larger on narrow screens."""
-SHARE_LONGEST: Final = 54
-"""Maximum characters above a bar on a narrow screen: 720 ÷ (24 × 0.55)."""
-SEPARATOR: Final = " · "
-"""Separates the parts of a label."""
 
 
 def columns(
@@ -315,7 +306,7 @@ def columns(
     plot_width, plot_height = WIDTH - LEFT - RIGHT, COLUMNS_HEIGHT - top - BOTTOM
     step = plot_width / max(1, len(labels))
     scale = plot_height / ticks[-1]
-    parts = [_patterns(identifier)]
+    parts: list[str] = []
     if unit:
         parts.append(f'<text class="axis end" x="{LEFT - 6}" y="{TOP + 6}">{escape(unit)}</text>')
     for tick in ticks:
@@ -330,7 +321,8 @@ def columns(
                 continue
             height = value * scale
             y -= height
-            parts.append(_bar(identifier, one, x + step * 0.12, y, step * 0.76, height))
+            box = _box(x + step * 0.12, y, step * 0.76, height)
+            parts.append(f'<rect class="c{one.colour % 8}" {box}/>')
         if i % every == 0:
             parts += _label(x + step / 2, COLUMNS_HEIGHT, label, shorts[i] if shorts else "")
     return _svg(f"{identifier}-title", title, COLUMNS_HEIGHT, parts)
@@ -394,54 +386,3 @@ def _label(x: float, height: int, label: str, short: str = "") -> list[str]:
         f'<text class="axis middle{kind}" x="{x:.1f}" y="{height - 10}">{escape(text)}</text>'
         for kind, text in (((" long", label), (" short", short)) if short else (("", label),))
     ]
-
-
-def shares(identifier: str, title: str, labels: Sequence[str], series: Sequence[Series]) -> Markup:
-    """Draw one full-width bar per label, divided by the share of each series.
-
-    A label without a value has no bar.
-    """
-    height = TOP + len(labels) * (SHARE_BAR + SHARE_LABEL)
-    parts = [_patterns(identifier)]
-    for i, label in enumerate(labels):
-        top = TOP + i * (SHARE_BAR + SHARE_LABEL)
-        parts += [
-            f'<text class="{kind}" x="0" y="{top + 14}">{escape(text)}</text>' for kind, text in _above(label)
-        ]
-        total = sum(one.values[i] or 0.0 for one in series)
-        x = 0.0
-        for one in series:
-            value = one.values[i]
-            if value is None or value <= 0 or total <= 0:
-                continue
-            width = value / total * WIDTH
-            parts.append(_bar(identifier, one, x, top + 22, width, SHARE_BAR))
-            x += width
-    return _svg(f"{identifier}-title", title, height, parts)
-
-
-def _above(label: str) -> list[tuple[str, str]]:
-    """Return (class, text) of the label above a bar.
-
-    A long label gets a shorter one for narrow screens, without its first part. The table beside the chart has
-    the full text.
-    """
-    short = label.partition(SEPARATOR)[2]
-    if len(label) <= SHARE_LONGEST or not short:
-        return [("axis", label)]
-    return [("axis long", label), ("axis short", short)]
-
-
-def _patterns(identifier: str) -> str:
-    return (
-        f'<defs><pattern id="{escape(identifier)}-hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
-        'patternTransform="rotate(45)"><rect class="stripe" width="2" height="6"/></pattern></defs>'
-    )
-
-
-def _bar(identifier: str, one: Series, x: float, y: float, width: float, height: float) -> str:
-    box = _box(x, y, width, height)
-    drawn = f'<rect class="c{one.colour % 8}" {box}/>'
-    if one.hatched:
-        drawn += f'<rect fill="url(#{escape(identifier)}-hatch)" {box}/>'
-    return drawn

@@ -33,7 +33,7 @@ from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import KEEP_SECONDS, SnapshotCache
-from veilleuse.collector.web.pages.first_page import first_page
+from veilleuse.collector.web.pages.method import factor_lines
 
 FILE = Path(__file__).parents[3] / "fixtures" / "base_carbone" / "base_carbone.csv"
 ADMIN = Account(1, "admin", Role.ADMIN, (), b"", 0, 2**62)
@@ -151,7 +151,7 @@ def test_through_the_running_collector(lyon: CollectorSettings, veilleuse: Comma
 
 
 def test_one_book_is_in_force_everywhere(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
-    """After an import in a running collector /metrics and the first page still had 0.0520, reports 0.0521."""
+    """After an import in a running collector /metrics and the pages still had 0.0520, reports 0.0521."""
     file = written(tmp_path, (";0,052;", ";0,0521;"))
     clock = datetime(2022, 6, 1, tzinfo=UTC).timestamp
     with served(lyon), closing(SqliteReader(lyon.data_dir)) as reader, ExitStack() as cleanup:
@@ -169,7 +169,7 @@ def test_one_book_is_in_force_everywhere(lyon: CollectorSettings, veilleuse: Com
             look = outlook.take_snapshot()
             families = {family.name: family for family in fleet_exposition(look, "0", 10).collect()}
             (sample,) = families["veilleuse_factor_gco2e_per_kwh"].samples
-            ((text, _),) = first_page(look, words("en")).factors
+            ((text, _),) = factor_lines(look, words("en"))
             asked = ApiQuery(ResourceKind.FACTORS, 1, 10, "json", zone="FR", year=2022)
             (row,) = (
                 one for one in desk.desk._figures.document(asked, ADMIN).tables["rows"] if one["official"]
@@ -193,14 +193,14 @@ def test_one_book_is_in_force_everywhere(lyon: CollectorSettings, veilleuse: Com
 def test_a_value_that_cannot_be_found_again_is_flagged_until_it_is_imported(
     lyon: CollectorSettings, veilleuse: Command
 ):
-    """ADEME's shipped 2023 has no number and no day of reading, so convert, show and the first page mark it.
-    Its file adds both."""
+    """ADEME's shipped 2023 has no number and no day of reading, so convert, show and the page of the
+    method mark it. Its file adds both."""
 
     def flagged() -> set[bool]:
         text = veilleuse("convert", "1", "--year", "2023")[1]
         with closing(SqliteReader(lyon.data_dir)) as reader:
             look = SnapshotCache(reader, lyon, datetime(2023, 6, 1, tzinfo=UTC).timestamp).take_snapshot()
-        ((_, note),) = first_page(look, words("en")).factors
+        ((_, note),) = factor_lines(look, words("en"))
         return {
             "not sourced" in text,
             note.startswith("Not sourced"),

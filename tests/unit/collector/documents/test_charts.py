@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.documents.charts import Series, columns, nice_ticks, shares
+from veilleuse.collector.documents.charts import Series, columns, nice_ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=30)
@@ -28,7 +28,7 @@ def test_hostile_text_stays_text(title, label):
     root = ET.fromstring(markup)
     assert root.findtext(f"{SVG}title") == title
     names = {element.tag.removeprefix(SVG) for element in root.iter()}
-    assert names <= {"svg", "title", "defs", "pattern", "rect", "line", "text"}
+    assert names <= {"svg", "title", "rect", "line", "text"}
 
 
 def test_heights_are_to_scale():
@@ -46,34 +46,6 @@ def test_stacked_columns_touch_and_do_not_overlap():
 def test_unknown_draws_nothing():
     """None is a gap, not a bar of height zero."""
     assert bars(columns("e", "t", ["a", "b"], [Series("s", (None, None), 0)], str)) == []
-    assert bars(shares("e", "t", ["a"], [Series("s", (None,), 0)])) == []
-
-
-def test_modelled_series_are_hatched():
-    """Stripes over the bar mark a modelled series, not the colour alone."""
-    markup = columns("e", "t", ["a"], [Series("s", (1.0,), 0, hatched=True)], str)
-    assert 'fill="url(#e-hatch)"' in markup
-    assert 'id="e-hatch"' in markup
-
-
-@given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=5))
-def test_shares_fill_the_width(values):
-    """The parts of a bar cover its width exactly, for any sum."""
-    drawn = bars(shares("s", "t", ["a"], [Series(str(v), (v,), 0) for v in values]))
-    last = drawn[-1]
-    assert abs(float(last.get("x") or 0) + float(last.get("width") or 0) - 720) < 1
-
-
-def test_a_long_label_has_a_short_one_for_narrow_screens():
-    """The short label lacks the first part; a label that fits appears once."""
-    long = "postes de travail · portables · heures de fermeture du 22/11/2026"
-    root = ET.fromstring(shares("s", "t", [long, "serveurs · aujourd’hui"], []))
-    texts = [(one.get("class"), one.text) for one in root.iter(f"{SVG}text")]
-    assert texts == [
-        ("axis long", long),
-        ("axis short", "portables · heures de fermeture du 22/11/2026"),
-        ("axis", "serveurs · aujourd’hui"),
-    ]
 
 
 @given(st.floats(1e-9, 1e12))

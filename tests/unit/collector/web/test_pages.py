@@ -114,6 +114,24 @@ def test_it_is_whole_and_its_links_lead_somewhere(
     assert named <= set(identifiers)
 
 
+@pytest.mark.parametrize("language", ["fr", "en"])
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_it_is_accessible(reading: Reading, tokens: dict[str, str | None], page: WebPage, language: str):
+    """A skip link, headings in order, named drawings with tables, and captions and headings of tables."""
+    answer = reading.get(f"{address(reading, tokens, page)}lang={language}", tokens["admin"])
+    text = answer.text
+    tags = re.findall(r"<([a-z]+\d?)", text)
+    assert answer.headers["content-language"] == language
+    assert '<a class="skip" href="#content">' in text
+    assert '<main id="content"' in text
+    assert re.fullmatch("1(2(34*)*)*", "".join(tag[1] for tag in tags if re.fullmatch(r"h\d", tag)))
+    charts = text.count('<svg class="chart')
+    assert tags.count("figure") == charts
+    assert text.count("aria-labelledby=") >= charts
+    assert tags.count("caption") == tags.count("table") >= charts
+    assert text.count("<tr><th scope=") == text.count("<tr><th") == tags.count("tr"), "a heading in each row"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_wrong_parameter_is_a_clear_page(reading: Reading, tokens: dict[str, str | None], page: WebPage):
     """No parameter makes an error of the service; none comes back unescaped, or in another language."""

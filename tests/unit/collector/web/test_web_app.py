@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
 
@@ -30,11 +30,13 @@ from tests.support.filled import (
     week,
 )
 from tests.support.publishing import monthly_figures, publish_months
+from tests.support.reading import Reading
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.silence import PRESENCE, Condition, Past, SilenceLevel
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.released_month import MonthView, last_month
+from veilleuse.collector.web.metrics.samples import energy_today
 from veilleuse.collector.web.metrics.scrape import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.pages.table import PAGES
@@ -161,10 +163,13 @@ def test_not_known_is_absent_never_zero(data, client):
     text = http.get("/metrics").text
     for name in ("energy_joules_total", "emissions_grams_total", "power_watts", "day_energy_joules"):
         assert of(text, f"veilleuse_{name}") == []
-    page = http.get("/jour?lang=en").text
-    assert "not known" in page
-    assert "no recent record with an energy" in page
-    assert "0 W" not in page.replace("\u00a0", " ")
+    with Reading(data) as reading:
+        home, servers = (reading.get(f"{path}?lang=en").text for path in ("/", "/serveurs"))
+    assert "not known" in home
+    assert "1 without a recent record" in home
+    for page in (home, servers):
+        assert "0 W" not in page.replace("\u00a0", " ")
+    assert '<svg class="chart"' not in servers
 
 
 def test_counters_never_go_down(data, client):
@@ -223,7 +228,9 @@ def test_workstations_have_no_live_series(data, client):
     shown = {name for (name, labels), _ in samples(text).items() if ("population", "workstation") in labels}
     assert shown == {"veilleuse_hosts", "veilleuse_agents_silent", "veilleuse_silence_level"}
     assert http.get("/metrics/hosts").text == ""
-    assert "E0" not in http.get("/jour?lang=fr").text
+    with Reading(data) as reading:
+        for path in ("/", "/serveurs", "/parc"):
+            assert "E0" not in reading.get(f"{path}?lang=fr").text
 
 
 def test_nine_workstations_are_withheld(data, client):
@@ -309,17 +316,20 @@ def test_hostile_names_are_text(data, client, language):
         host = data.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity=HOSTILE, site=HOSTILE)
         hour = (clock(midday(first), 3_600_000), [cell(State.ON_IDLE, 3_600_000, busy_ratio=0.01)])
         data.push(host, [hour])
+    data.add_host(entity=HOSTILE, site=HOSTILE)
     data.derive()
     publish_months(data, reporting_day())
     indicators = monthly_figures(data)
     indicators.refresh()
-    http = client(month=indicators.month)
-    page = Tags(http.get(f"/jour?lang={language}").text)
-    assert "script" not in page.tags
-    assert "style" not in page.tags
-    assert not [name for name, _ in page.attributes if name.startswith("on") or name == "style"]
-    assert "&lt;script&gt;alert(1)" in http.get(f"/jour?lang={language}").text
-    metrics = samples(http.get("/metrics").text)
+    with Reading(data) as reading:
+        for path in (f"/bilan?by=entity&year={first.year}&", "/serveurs?"):
+            text = reading.get(f"{path}lang={language}").text
+            page = Tags(text)
+            assert "script" not in page.tags
+            assert "style" not in page.tags
+            assert not [name for name, _ in page.attributes if name.startswith("on") or name == "style"]
+            assert "&lt;script&gt;alert(1)" in text
+    metrics = samples(client(month=indicators.month).get("/metrics").text)
     assert any(("entity", HOSTILE) in labels for _, labels in metrics)
 
 
@@ -328,44 +338,23 @@ def midday(day: date) -> int:
     return round(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
 
 
-@pytest.mark.parametrize("language", ["fr", "en"])
-def test_page_is_accessible(data, client, language):
-    """A page has lang, one h1, headings in order, a skip link, named charts with tables, scopes on heads."""
+def test_page_says_what_is_provisional(data):
+    """The factor is provisional, in plain French, for a reader whose browser asks for it."""
     a_server_and_a_virtual_machine(data)
-    response = client().get(f"/jour?lang={language}")
-    html = response.text
-    page = Tags(html)
-    assert f'<html lang="{language}">' in html
-    assert re.fullmatch("1(2(34*)*)*", "".join(tag[1] for tag in page.tags if tag[1:].isdigit()))
-    assert re.search(r'<a class="skip" href="#content">', html)
-    assert '<main id="content"' in html
-    charts = html.count('<svg class="chart"')
-    assert charts == 2
-    assert html.count("aria-labelledby=") >= charts
-    assert page.tags.count("figure") == page.tags.count("details") == charts
-    assert all(f'scope="{scope}"' in html for scope in ("col", "row"))
-    assert page.tags.count("caption") == page.tags.count("table")
-    identifiers = [value for name, value in page.attributes if name == "id"]
-    assert len(identifiers) == len(set(identifiers))
-    assert response.headers["content-language"] == language
-
-
-def test_page_says_what_is_modelled(data, client):
-    """The virtual machine is an estimate outside the total; the factor is provisional, in plain French."""
-    a_server_and_a_virtual_machine(data)
-    html = client().get("/jour", headers={"accept-language": "fr-FR"}).text
-    assert "estimé, hors total" in html
-    assert "(hors total)" in html
+    with Reading(data) as reading:
+        html, home = (reading.get(path, accept_language="fr-FR").text for path in ("/methode", "/"))
     assert "Provisoire\u00a0: le facteur de" in html
     assert "L’absence de mesure n’est jamais comptée comme zéro." in html
-    assert "Le service de réception ne répond pas" in html
+    assert "Le service de réception ne répond pas" in home
 
 
-def test_empty_fleet_says_what_to_do(client):
+def test_empty_fleet_says_what_to_do(data):
     """An empty fleet shows how to begin, and no chart."""
-    html = client().get("/jour?lang=en").text
-    assert "No machine is enrolled yet" in html
-    assert '<svg class="chart"' not in html
+    with Reading(data) as reading:
+        for path, said in (("/", "No machine is enrolled"), ("/serveurs", "No server is enrolled")):
+            html = reading.get(f"{path}?lang=en").text
+            assert said in html
+            assert '<svg class="chart"' not in html
 
 
 def test_simulated_data_says_so(tmp_path):
@@ -375,12 +364,12 @@ def test_simulated_data_says_so(tmp_path):
         reader = data.reader()
         app = make_app(SnapshotCache(reader, settings), settings, MetricsAuth("127.0.0.1", 1, None), "0.1.0")
         http = Site(app)
-        assert "Simulated data" in http.get("/jour?lang=en").text
+        assert "Simulated data" in http.get("/methode?lang=en").text
         assert 'simulated="true"' in http.get("/metrics").text
         reader.close()
 
 
-ROUTES = {"/jour": 200, "/metrics": 200, "/metrics/hosts": 200}
+ROUTES = {"/methode": 200, "/metrics": 200, "/metrics/hosts": 200}
 """Every route that needs the token, but for pages: tests of pages try each."""
 OPEN = {"/healthz": 200, "/static/veilleuse.css": 200, "/connexion": 200, "/deconnexion": 405}
 """Routes that answer anyone."""
@@ -445,7 +434,7 @@ def test_unreadable_store_is_503(data, client):
     data.store.data.checkpoint()  # the reader must read the file again
     (data.directory / "data.db").write_bytes(b"not a database" * 20_000)
     time.sleep(1.1)  # the cached look
-    response = http.get("/jour?lang=en")
+    response = http.get("/methode?lang=en")
     assert response.status_code == 503
     assert "cannot be read" in response.text
     assert "Traceback" not in response.text
@@ -486,13 +475,16 @@ def test_durations_are_labelled_by_our_routes_only(client):
     assert of(text, "veilleuse_web_request_seconds_count", code="404") == [20.0]
 
 
-def test_emissions_of_a_part_are_not_those_of_all(data, client):
-    """With one of two zones without a factor, the tile has no value, and the page says why."""
+def test_emissions_of_a_part_are_not_those_of_all(data):
+    """With one of two zones without a factor, the day has no emissions, and the page says why."""
     data.push(data.add_host(), minutes_of_server(20, 15, 180.0), METER)
     data.add_site("ailleurs", zone="ZZ")
     data.push(data.add_host(site="ailleurs"), minutes_of_server(20, 15, 180.0), METER)
     data.derive()
-    page = client().get("/jour?lang=fr").text
-    tile = page.partition("<dt>Émissions des serveurs physiques</dt>")[2].partition("</div>")[0]
-    assert '<dd class="value">pas de donnée</dd>' in tile
-    assert "pas de facteur d’émission connu" in tile
+    with Reading(data) as reading:
+        page = reading.get("/?lang=fr").text
+    assert "Aucun facteur d’émission n’est connu pour la zone ZZ\u00a0: ses émissions manquent" in page
+    with closing(data.reader()) as reader:
+        settings = CollectorSettings(data_dir=data.directory)
+        energy, grams = energy_today(SnapshotCache(reader, settings).take_snapshot(), virtual=False)
+    assert (energy, grams) == (2 * 180 * 900 * 1000, None)

@@ -56,14 +56,6 @@ class MonthView:
     """Number of families with merged rows; those of screens count separately."""
     withheld: Mapping[Population | None, int]
     """Number of families without a row because of too few machines; those of screens count separately."""
-    incomplete: frozenset[tuple[GroupKey, str]]
-    """Entities with some machines, or screens, in a merged row."""
-
-    def is_incomplete(self, row: RowLabels) -> bool:
-        """Return true when more machines of the row's entity are in merged rows."""
-        memo = row.device_class == DeviceClass.VIRTUAL_MACHINE.value
-        family = GroupKey(zone=row.zone, population=Population(row.population), memo=memo)
-        return (family, row.entity) in self.incomplete
 
 
 def build_month_view(month: Month) -> MonthView:
@@ -78,7 +70,6 @@ def build_month_view(month: Month) -> MonthView:
         tuple(_month_indicators(month, families)),
         Counter(family.population for family, _ in merged),
         Counter(key.population for key in month.withheld),
-        frozenset((one.family.family.over(), name) for one in month.hidden_cells for name in one.entities),
     )
 
 

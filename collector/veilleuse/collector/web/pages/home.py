@@ -25,12 +25,12 @@ from veilleuse.collector.release.tables import released_on
 from veilleuse.collector.reports.recommendations.priorities import gather_servers
 from veilleuse.collector.web.access import Guard
 from veilleuse.collector.web.api.resources import ResourceKind
+from veilleuse.collector.web.metrics.released_month import last_month
 from veilleuse.collector.web.metrics.samples import energy_today
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.collector.web.pages import bilan
 from veilleuse.collector.web.pages.actions import link_of, priorities_of
 from veilleuse.collector.web.pages.conditions import find_conditions, waiting_silences
-from veilleuse.collector.web.pages.first_page import no_month
 from veilleuse.collector.web.pages.frame import Look, is_limited
 from veilleuse.collector.web.pages.months import (
     GridChart,
@@ -109,9 +109,17 @@ def _why_empty(look: Look, snapshot: Snapshot) -> str:
     w = look.w
     if not snapshot.fleet.places:
         return w("home.first_steps")
-    if snapshot.day_start.pcs.first_enrolled_on is not None:
-        return no_month(snapshot, w, look.settings.reporting.k_anonymity)
-    return w("home.first_month", day=w.long_day(released_on(snapshot.today)))
+    begun, k = snapshot.day_start.pcs.first_enrolled_on, look.settings.reporting.k_anonymity
+    first, end = last_month(snapshot.today)
+    if begun is None:
+        return w("home.first_month", day=w.long_day(released_on(snapshot.today)))
+    if snapshot.month_is_of_older_rule:
+        return w("home.older_rule", month=w.month(first), k=k, first=first, end=end)
+    if begun >= end:
+        return w("home.not_yet", of_month=w.of_month(begun), day=w.long_day(released_on(begun)))
+    if snapshot.month is None:
+        return w("home.waiting", of_month=w.of_month(first))
+    return w("home.few" if snapshot.month.withheld else "home.silent", of_month=w.of_month(first), k=k)
 
 
 async def _with_figures(look: Look, page: HomePage, months: Sequence[Slice], year: int) -> HomePage:
@@ -136,7 +144,6 @@ async def _with_figures(look: Look, page: HomePage, months: Sequence[Slice], yea
         links={
             w("home.by_entity"): look.link(bilan.PATH, year=year, by="entity"),
             w("home.by_month"): look.link(bilan.PATH, year=year, by="month"),
-            **({w("menu.first_page"): look.link("/jour")} if page.has_live else {}),
         },
     )
 

@@ -1,75 +1,19 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Builds the machine indicators of the page. Text and rounding only.
-
-Each indicator has its period, its basis and its threshold.
-"""
+"""Writes names, definitions, thresholds and values of the indicators. Text and rounding only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import timedelta
-from itertools import groupby
+from dataclasses import asdict
 from typing import Final
 
-from veilleuse.collector.disclosure.rule import MIXED
-from veilleuse.collector.documents.charts import SEPARATOR, Series, shares
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.indicators import SERVERS, TABLE, load_indicator
-from veilleuse.collector.indicators.avoidable_energy import CAUSES, AvoidableEnergy, kwh_by_cause
 from veilleuse.collector.model.indicators import Figure, Targets
 from veilleuse.collector.release.indicator_rows import IndicatorRow
-from veilleuse.collector.reports.readers import targets_of
-from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.indicators_daily import millijoules
-from veilleuse.collector.web.pages.charts import Legend, PageChart, PageTable, machines_name
-from veilleuse.wire.vocabulary import Population
 
-COLOURS: Final = {"closed_bands": 0, "open_idle": 1, "screens": 5, "comatose_servers": 4, MIXED: 6}
 KWH: Final = "kWh"
-_POPULATIONS: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER, None)
-
-
-@dataclass(frozen=True, slots=True)
-class MachineLine:
-    """Line of one kind of machine."""
-
-    machines: str
-    value: str
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Block of one indicator."""
-
-    identifier: str
-    name: str
-    threshold: str
-    """Threshold and period."""
-    lines: tuple[MachineLine, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class IndicatorPart:
-    """The page's part about indicators."""
-
-    blocks: tuple[Block, ...]
-    chart: PageChart | None
-    commands: tuple[tuple[str, str], ...]
-    """(purpose, command)."""
-
-
-def indicator_part(figures: Sequence[IndicatorRow], w: Words, settings: CollectorSettings) -> IndicatorPart:
-    """Build the blocks in the order of the indicators, users' machines first."""
-    targets, k = targets_of(settings.indicators), settings.reporting.k_anonymity
-    ordered = sorted(figures, key=_order)
-    return IndicatorPart(
-        tuple(_block(key, tuple(same), w, targets, k) for key, same in groupby(ordered, _identifier)),
-        _chart(ordered, w),
-        _commands(ordered, w),
-    )
 
 
 def definition_of(identifier: str, w: Words, targets: Targets) -> str:
@@ -86,47 +30,6 @@ def indicator_name(identifier: str, w: Words) -> str:
     """Name an indicator as the reports do, with a capital letter."""
     name = w.word("name", load_indicator(identifier).meta.name)
     return name[:1].upper() + name[1:]
-
-
-def _identifier(one: IndicatorRow) -> str:
-    return one.indicator
-
-
-def _order(one: IndicatorRow) -> tuple[str, int, bool]:
-    scope = one.key
-    return _identifier(one), _POPULATIONS.index(scope.population), scope.memo
-
-
-def _block(identifier: str, figures: Sequence[IndicatorRow], w: Words, targets: Targets, k: int) -> Block:
-    threshold = w(
-        "sobriety.threshold", period=_period(figures[0], w), threshold=threshold_of(identifier, w, targets)
-    )
-    lines = tuple(_line(one, w, k) for one in figures)
-    return Block(identifier, indicator_name(identifier, w), threshold, lines)
-
-
-def _line(one: IndicatorRow, w: Words, k: int) -> MachineLine:
-    figure = one.figure
-    value, notes = format_figure(one, w)
-    if figure.withheld:
-        value, notes = DASH, (w("sobriety.withheld", k=k),)
-    elif figure.value is None:
-        value = w("sobriety.unknown")
-    return MachineLine(_machines(one, w), value, notes)
-
-
-def _machines(one: IndicatorRow, w: Words) -> str:
-    population = one.key.population
-    return machines_name(population, one.key.memo, w) if population else DASH
-
-
-def _period(one: IndicatorRow, w: Words) -> str:
-    line = TABLE[_identifier(one)]
-    if line.days is not None:
-        day = w.short_day(one.key.period_to - timedelta(days=1))
-        return w("sobriety.days_period", days=line.days, day=day)
-    month = w.month(one.key.period_from)
-    return month if line.has_history else w("sobriety.plan_period", month=month)
 
 
 def threshold_of(identifier: str, w: Words, targets: Targets) -> str:
@@ -198,52 +101,3 @@ def _servers(figure: Figure, w: Words) -> tuple[str, tuple[str, ...]]:
     judged = w.number(round(figure.denominator))
     share = w("sobriety.servers_note", share=w.percent(figure.value))
     return w.count("sobriety.servers_value", round(figure.numerator), judged=judged), (share, *notes)
-
-
-# --- chart of avoidable energy
-
-
-def _chart(figures: Sequence[IndicatorRow], w: Words) -> PageChart | None:
-    """Draw one bar per kind of machine with avoidable energy; None when there is none."""
-    avoidable = [
-        one for one in figures if one.indicator == AvoidableEnergy.meta.indicator and one.figure.value
-    ]
-    if not avoidable:
-        return None
-    parts = [kwh_by_cause(one.figure) for one in avoidable]
-    present = [cause for cause in (*CAUSES, MIXED) if any(part.get(cause) for part in parts)]
-    series = [
-        Series(
-            w(f"sobriety.{cause}"), tuple(part.get(cause) for part in parts), COLOURS[cause], hatched=False
-        )
-        for cause in present
-    ]
-    names = [f"{_machines(one, w)}{SEPARATOR}{_energy(one.figure.value or 0.0, w)}" for one in avoidable]
-    drawing = shares(
-        "avoidable", w("sobriety.chart", month=w.month(avoidable[0].key.period_from)), names, series
-    )
-    table = PageTable(
-        w("sobriety.chart_table"),
-        (w("sobriety.machines"), *(one.name for one in series), w("sobriety.sum")),
-        tuple(
-            (
-                _machines(one, w),
-                *(DASH if part.get(cause) is None else w.number(part[cause]) for cause in present),
-                w.number(one.figure.value or 0.0),
-            )
-            for one, part in zip(avoidable, parts, strict=True)
-        ),
-    )
-    return PageChart(drawing, tuple(Legend(one.name, one.colour, one.hatched) for one in series), table)
-
-
-def _commands(figures: Sequence[IndicatorRow], w: Words) -> tuple[tuple[str, str], ...]:
-    """Return commands that print what the page does not show; none before there is a month."""
-    if not figures:
-        return ()
-    first, end = figures[0].key.period_from, figures[0].key.period_to
-    command = f"veilleuse report indicators --from {first} --to {end}"
-    return (
-        (w("sobriety.same_month", month=w.month(first)), f"{command} --group-by population"),
-        (w("sobriety.servers"), f"{command} --servers"),
-    )

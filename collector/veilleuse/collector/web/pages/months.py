@@ -16,13 +16,20 @@ from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.documents.charts import Series, columns
 from veilleuse.collector.documents.text import Words
 from veilleuse.collector.reports.readers import sources_of
-from veilleuse.collector.web.pages.charts import Legend
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.parts import Amounts, Grid, Head, cells
 
 _COLOURS: Final = (3, 0)
 """Colours of the year before and of the newest year."""
 _GRAMS: Final = ((1_000_000, "tCO₂e"), (1_000, "kgCO₂e"), (1, "gCO₂e"))
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """Entry of one colour."""
+
+    name: str
+    colour: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ def emissions_chart(identifier: str, amounts: Mapping[date, Amounts], w: Words) 
         *(Head(w(f"bilan.{key}"), is_number=True) for key in ("emissions", "energy")),
     )
     rows = tuple(cells(w.month(one), amounts[one].emissions(w), amounts[one].energy(w)) for one in months)
-    legend = tuple(Legend(one.name, one.colour, one.hatched) for one in series)
+    legend = tuple(Legend(one.name, one.colour) for one in series)
     return GridChart(drawing, legend, Grid(w("months.table"), heads, rows))
 
 

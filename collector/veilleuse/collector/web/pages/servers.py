@@ -14,10 +14,10 @@ from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.documents.charts import Series, columns
 from veilleuse.collector.documents.text import DASH, Words, energy_unit
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.model.attribution import HostHour
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.indicators import ServerVerdict
 from veilleuse.collector.model.query import Query, is_within
@@ -26,7 +26,9 @@ from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.machines import machines_of, server_rows, stretch_of
 from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.silence import SilenceLevel
+from veilleuse.collector.web.access import Guard
 from veilleuse.collector.web.metrics.fleet import longest_contact_milliseconds
+from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.parts import PAGE_ROWS, Grid, Head, PageCell, cells, paginate
@@ -68,7 +70,10 @@ async def servers(look: Look) -> Mapping[str, object]:
     found.sort(key=_ORDERS[sort])
     here = {"sort": sort, "show": show, "q": look.parameter("q") or None}
     grid = paginate(_grid(look, found, here), page, look.w, lambda other: look.link(LIST, **here, page=other))
+    drawing, hours = _hours_of_all(snapshot, look) if look.caller.may(Guard.FLEET) else (None, None)
     return {
+        "hours": drawing,
+        "hours_table": hours,
         "table": grid if found else None,
         "counts": tuple((one, sum(_is_shown(line, one) for line in lines)) for one in SHOW),
         "here": here,
@@ -77,6 +82,19 @@ async def servers(look: Look) -> Mapping[str, object]:
         "waiting": sum(one.is_waiting for one in lines),
         "zone": look.settings.reporting.time_zone,
     }
+
+
+def _hours_of_all(snapshot: Snapshot, look: Look) -> tuple[object, Grid | None]:
+    """Draw the energy of all physical servers in each hour of today."""
+    energies: defaultdict[int, int] = defaultdict(int)
+    for (device_class, _), hours in snapshot.fleet.hours.items():
+        if not is_virtual(device_class):
+            for start, energy in hours.items():
+                energies[start] += energy
+    zone = snapshot.fleet.time_zone
+    first, end = (day_start_unix_milliseconds(snapshot.today + timedelta(days=days), zone) for days in (0, 1))
+    starts = range(first - first % MILLISECONDS_PER_HOUR, end, MILLISECONDS_PER_HOUR)
+    return _hours(energies, starts, "servers.hours_of_all", look)
 
 
 async def _verdicts(look: Look) -> Mapping[str, tuple[str, ...]]:
@@ -265,9 +283,14 @@ def _one(
     host = found[0]
     now = round(look.context.clock() * MILLISECONDS_PER_SECOND)
     end = now // MILLISECONDS_PER_HOUR * MILLISECONDS_PER_HOUR
-    hours = tuple(store.data.host_hours(host.host_id, end - MILLISECONDS_PER_DAY, end))
+    start = end - MILLISECONDS_PER_DAY
+    energies = {
+        one.start: sum(sums.energy_millijoules for sums in one.energies.values())
+        for one in store.data.host_hours(host.host_id, start, end)
+        if one.energies
+    }
     is_late = host.agent_id in late.agents
-    drawing, table = _hours(hours, end - MILLISECONDS_PER_DAY, w, _zone(look))
+    drawing, table = _hours(energies, range(start, end, MILLISECONDS_PER_HOUR), "servers.hours", look)
     silence = w(f"servers.{'silent' if late.judged else 'waiting'}_text", server=_short(host))
     return ServerPage(
         w("servers.one", server=_short(host)),
@@ -301,21 +324,18 @@ def _facts(host: Host, look: Look, *, is_silent: bool) -> Iterable[tuple[str, st
         yield w("servers.waiting"), w.number(health.spool_records)
 
 
-def _hours(hours: Sequence[HostHour], start: int, w: Words, zone: ZoneInfo) -> tuple[object, Grid | None]:
-    """Draw the energy of 24 hours; an hour without energy has no column."""
-    energies = {
-        one.start: sum(sums.energy_millijoules for sums in one.energies.values())
-        for one in hours
-        if one.energies
-    }
+def _hours(
+    energies: Mapping[int, int], starts: Sequence[int], key: str, look: Look
+) -> tuple[object, Grid | None]:
+    """Draw the energy of hours, mJ by their start; an hour without energy has no column."""
     if not energies:
         return None, None
+    w = look.w
     scale, unit = energy_unit(max(energies.values()))
-    starts = range(start, start + MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR)
-    moments = [datetime.fromtimestamp(one / MILLISECONDS_PER_SECOND, zone) for one in starts]
+    moments = [datetime.fromtimestamp(one / MILLISECONDS_PER_SECOND, _zone(look)) for one in starts]
     labels = [f"{one:%H}" for one in moments]
     values = tuple(energies[one] / scale if one in energies else None for one in starts)
-    title = w("servers.hours", unit=unit)
+    title = w(key, unit=unit)
     drawing = columns("hours", title, labels, [Series(title, values, 0)], w.tick, unit=unit, every=3)
     rows = tuple(
         cells(f"{moment:%H:%M}", w.energy(energies[one]))

@@ -30,7 +30,6 @@ from veilleuse.collector.reports.readers import sobriety_sources_of, targets_of
 from veilleuse.collector.web.access import Guard
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import ENTITY
-from veilleuse.collector.web.pages.charts import Legend
 from veilleuse.collector.web.pages.frame import Look, is_limited
 from veilleuse.collector.web.pages.indicators import (
     definition_of,
@@ -38,7 +37,7 @@ from veilleuse.collector.web.pages.indicators import (
     indicator_name,
     threshold_of,
 )
-from veilleuse.collector.web.pages.months import GridChart, newest_months, period_text, span_text
+from veilleuse.collector.web.pages.months import GridChart, Legend, newest_months, period_text, span_text
 from veilleuse.collector.web.pages.parts import Grid, Head, cells
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Population
@@ -279,7 +278,7 @@ def _chart(identifier: str, figures: ReleasedFigures, w: Words) -> GridChart | N
         )
         for month in months
     )
-    legend = tuple(Legend(one.name, one.colour, one.hatched) for one in series)
+    legend = tuple(Legend(one.name, one.colour) for one in series)
     return GridChart(drawing, legend, Grid(indicator_name(identifier, w), heads, table))
 
 

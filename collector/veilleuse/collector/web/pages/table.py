@@ -13,7 +13,6 @@ from veilleuse.collector.web.access import Guard
 from veilleuse.collector.web.pages import actions, bilan, method, park, quality, servers, sobriete
 from veilleuse.collector.web.pages.deploy import page as deploy
 from veilleuse.collector.web.pages.entities import entity, site
-from veilleuse.collector.web.pages.first_page import servers_today
 from veilleuse.collector.web.pages.frame import WebPage
 from veilleuse.collector.web.pages.home import home
 from veilleuse.collector.web.pages.privacy import page as privacy
@@ -34,5 +33,4 @@ PAGES: Final = (
     WebPage(privacy.PATH, "privacy", Guard.OPEN, privacy.privacy),
     WebPage(site.PATH, "site", Guard.READERS, site.site, in_menu=False),
     WebPage(servers.ONE, "server", Guard.SERVERS, servers.server, in_menu=False),
-    WebPage("/jour", "first_page", Guard.FLEET, servers_today, in_menu=False),
 )

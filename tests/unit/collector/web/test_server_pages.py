@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Tests that all pages say the same of a silent server, in local times."""
+"""Tests of the pages of servers: all pages say the same of a silent one, and the list has the day's hours."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.filled import METER, Filled, minutes_of_server
-from tests.support.reading import Reading
+from tests.support.filled import METER, Filled, cell, clock, minutes_of_server
+from tests.support.reading import DOOR_TOKEN, Reading
+from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.web.metrics import snapshot
+from veilleuse.wire.vocabulary import DeviceClass, State
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
+HOUR = 3_600_000
 JUDGED, WAITING = "est silencieux", "n’est pas encore jugé"
 
 
@@ -50,6 +53,32 @@ def test_pages_agree_on_silence(
     assert (WAITING in texts["/serveurs"]) is not is_judged
     assert "10 novembre 2026, 08:00" in texts["/serveurs"], "07:00 UTC"
     assert "Heures locales (Europe/Paris)" in texts["/serveur"]
+
+
+def test_hours_of_all_servers_are_those_of_the_day(tmp_path: Path):
+    """The hours sum to the day's energy of physical servers; an owner of some of them does not see them."""
+    with Filled(tmp_path / "data", clock=NOW.timestamp) as data:
+        start = round(NOW.timestamp() * 1000) - 2 * HOUR
+        for entity, watts in (("DSI", 180), ("Culture", 90)):
+            on = cell(State.ON_ACTIVE, HOUR, energy_millijoules=watts * HOUR, busy_ratio=0.5)
+            records = [(clock(start + number * HOUR, HOUR), [on]) for number in range(2)]
+            data.push(data.add_host(entity=entity), records, METER)
+        virtual = data.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
+        data.push(virtual, [(clock(start, HOUR), [cell(State.ON_ACTIVE, HOUR, busy_ratio=0.5)])])
+        data.derive()
+        with Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp) as reading:
+            home, page = (
+                plain(reading.get(f"{path}?lang=en", DOOR_TOKEN).text) for path in ("/", "/serveurs")
+            )
+            owner = plain(reading.get("/serveurs?lang=en", reading.account("o", Role.OWNER, "DSI")).text)
+    assert "0.540 kWh since midnight" in home
+    _, caption, table = page.rpartition("Energy of all physical servers by hour, in kWh")
+    assert re.findall(r"(\d\d:00) ([\d.]+ kWh)", table) == [("11:00", "0.270 kWh"), ("12:00", "0.270 kWh")], (
+        "in Paris"
+    )
+    assert caption
+    assert caption not in owner
+    assert "DSI" in owner
 
 
 def plain(page: str) -> str:
