@@ -169,8 +169,9 @@ def _year_tiles(
     if pair is None:
         yield HomeTile(w("home.change", year=year - 1), DASH, (why_not,) if why_not else ())
     else:
-        notes = (*(w("home.part", what=what, value=value) for what, value, _ in pair.rows[2:]), *pair.notes)
-        yield HomeTile(w("home.change", year=year - 1), pair.share, tuple(filter(None, notes)))
+        change, activity, factor = (value for _, value, _ in pair.rows[2:])
+        parts = w("home.parts", change=change, activity=activity, factor=factor)
+        yield HomeTile(w("home.change", year=year - 1), pair.share, (parts, *pair.notes[-1:]), bilan.PATH)
     yield HomeTile(*others[1][:2], (others[1][2],), "/qualite")
 
 
