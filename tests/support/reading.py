@@ -47,16 +47,18 @@ class Reading:
         door_token: str | None = None,
         clock: Callable[[], float] = time.time,
         impatient: bool = False,
+        settings: CollectorSettings | None = None,
         **http: Any,
     ) -> None:
         """`door_token`: the token of a collector that is not on loopback. `clock`: Unix seconds. `http`:
-        settings. Unless `impatient`, the failure limiter's clock advances 1,000 s at each look."""
+        settings where no `settings` are given. Unless `impatient`, the failure limiter's clock advances 1,000 s
+        at each look."""
         self.data = data
         self.clock = clock
         self._cleanup = ExitStack()
         self._writing = threading.Lock()
         self._ages = itertools.count(0, 1_000)
-        self.settings = CollectorSettings(data_dir=data.directory, http=Http(**http))
+        self.settings = settings or CollectorSettings(data_dir=data.directory, http=Http(**http))
         outlook_reader, self.reader = data.reader(), SqliteBoundedReader(data.directory)
         accounts = SqliteAccountReader(data.directory)
         for opened in (outlook_reader, self.reader, accounts):

@@ -190,7 +190,7 @@ def _line(identifier: str, row: Row, period: str, look: Look) -> CardLine:
     notes: list[str] = []
     if figure.withheld:
         notes.append(w("sobriety.withheld", k=look.settings.reporting.k_anonymity))
-    elif figure.value is not None:
+    elif figure.value is not None or TABLE[identifier].days is not None:
         notes += _notes(identifier, row, w)
     if figure.incomplete:
         notes.append(w("sobriete.incomplete"))
@@ -220,9 +220,8 @@ def _notes(identifier: str, row: Row, w: Words) -> Iterator[str]:
     figure = figure_of(row)
     if w.has(f"sobriety.{identifier}_note") or TABLE[identifier].days is not None:
         value, notes = format_figure(IndicatorRow(identifier, key_of(row), figure), w)
-        if TABLE[identifier].days is not None:
-            yield value
-        yield from (note for note in notes if note != DASH)
+        told = (value, *notes) if TABLE[identifier].days is not None else notes
+        yield from (one for one in told if one != DASH)
         return
     if "nights_on" in figure.details:
         yield w("sobriete.nights", nights=w.number(int(figure.details["nights_on"])))
