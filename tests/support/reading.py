@@ -51,8 +51,8 @@ class Reading:
         **http: Any,
     ) -> None:
         """`door_token`: the token of a collector that is not on loopback. `clock`: Unix seconds. `http`:
-        settings where no `settings` are given. Unless `impatient`, the failure limiter's clock advances 1,000 s
-        at each look."""
+        settings where no `settings` are given. Unless `impatient`, the failure limiter's clock advances
+        1,000 s at each look."""
         self.data = data
         self.clock = clock
         self._cleanup = ExitStack()
@@ -84,7 +84,7 @@ class Reading:
         )
         self.indicators = monthly_figures(data, clock, self.settings)
         """They are read when a test calls `refresh`."""
-        worked_out = self.indicators.figures, self.indicators.month
+        worked_out = self.indicators.figures, self.indicators.month, self.indicators.is_of_older_rule
         outlook = SnapshotCache(outlook_reader, self.settings, clock, *worked_out)
         self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, admission, open_store, clock)
 

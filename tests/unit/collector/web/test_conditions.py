@@ -81,6 +81,10 @@ def test_a_healthy_collector_has_nothing_wrong(healthy: Snapshot):
             {"health": HEALTH | {"certificates": ENDS | {"root": round(NOW.timestamp() * 1000) + 364 * DAY}}},
             "Le certificat racine du collecteur finit le mardi 9 novembre 2027",
         ),
+        (
+            {"month_is_of_older_rule": True},
+            "Les indicateurs et les groupes de PC d’octobre 2026 ne sont plus",
+        ),
         ({"factors": {}}, "Aucun facteur d’émission n’est connu pour la zone FR"),
     ],
 )

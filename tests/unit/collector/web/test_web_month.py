@@ -15,6 +15,7 @@ import pytest
 from tests.support.filled import Filled, cell, civil, clock, month_of_workstations, week
 from tests.support.pages import body
 from tests.support.publishing import Publishing, monthly_figures, publish_months
+from tests.support.reading import Reading
 from veilleuse.collector.cli.fleet_screen import MAXIMUM_ROWS, Choice, take_screen
 from veilleuse.collector.cli.top import _published_month
 from veilleuse.collector.derive.priors import STATE_POWERS
@@ -291,107 +292,75 @@ def test_indicators_are_of_the_machines_that_the_month_shows(data, service):
     assert avoidable(found)["closed_bands"] == pytest.approx(idle - off)
 
 
-@pytest.mark.parametrize(
-    ("language", "caption", "row"),
-    [
-        ("fr", "Groupes publiés, octobre 2026", "postes de travail · PC tours"),
-        ("en", "Published groups, October 2026", "workstations · towers"),
-    ],
-)
-def test_the_page_shows_the_month(data, service, language, caption, row):
-    """The page has the month's rows with the figures of /metrics, and no site."""
+def page_of(service: Service, path: str, language: str = "en") -> str:
+    """Return a page, as of the last look, with ordinary spaces and quotes."""
+    with Reading(service.data, clock=lambda: service.now, settings=service.settings) as reading:
+        reading.indicators.refresh()
+        text = reading.get(f"{path}{'&' if '?' in path else '?'}lang={language}").text
+    return text.replace("\u00a0", " ").replace("&#39;", "'")
+
+
+@pytest.mark.parametrize(("language", "row"), [("fr", "PC tours"), ("en", "towers")])
+def test_the_page_shows_the_year(data, service, language, row):
+    """The page has the classes with the year's figures of /metrics, and no site."""
     month_of_workstations(data, MONTH, [GOOD] * 30)
     data.derive()
-    (joules_of_row,) = service.of_pcs(RELEASED_ON)["month_energy_joules"].values()
-    app = make_app(service.outlook, service.settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
-    text = body(app, f"/jour?lang={language}")
-    assert caption in text
-    assert row in text
-    assert words(language).energy(round(joules_of_row * 1000)) in text
-    assert "lyon" not in text
-
-
-@pytest.mark.parametrize(
-    ("language", "words_of_it"),
-    [("fr", "A (en partie : le reste est dans « autres »)"), ("en", "A (in part: the rest is in “autres”)")],
-)
-def test_the_page_says_which_entity_is_there_in_part(data, service, language, words_of_it):
-    """A's twelve towers have a row, its two laptops are in `autres`: A's row once read as the whole of A."""
-    workstations(data, 12, entity="A")
-    workstations(data, 12, entity="C")
-    for entity, number in (("A", 2), ("B", 9)):
-        for _ in range(number):
-            host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=entity)
-            data.push(host, [(civil(MONTH), [cell(State.ON_IDLE, 2 * HOUR, Band.NIGHT)])])
-    data.derive()
     service.look(RELEASED_ON)
-    app = make_app(service.outlook, service.settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
-    text = body(app, f"/jour?lang={language}")
-    assert text.replace("\u00a0", " ").count(words_of_it) == 1
-    assert "C (" not in text
-
-
-def page_of(service: Service, language: str = "en") -> str:
-    """Return the first page, as of the last look."""
-    app = make_app(service.outlook, service.settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
-    return body(app, f"/jour?lang={language}").replace("\u00a0", " ").replace("&#39;", "'")
+    year = service.indicators.fleet_emissions().years[0].perimeters[-1].amounts
+    text, w = page_of(service, "/bilan?by=class", language), words(language)
+    assert f">{row}<" in text
+    for told in (w.energy(year.energy_millijoules), w.grams(year.grams)):
+        assert text.count(f">{told}<".replace("\u00a0", " ")) == 3, "tile, row and sum"
+    assert "lyon" not in text.partition("<main")[2]
 
 
 @pytest.mark.parametrize(
-    ("language", "not_yet", "few"),
+    ("language", "not_yet"),
     [
-        ("fr", "ceux de novembre 2026, viendront le vendredi 4 décembre 2026", "moins de 10 machines"),
-        ("en", "those of November 2026, come on Friday 4 December 2026", "fewer than 10 machines"),
+        ("fr", "ceux de novembre 2026, viendront le vendredi 4 décembre 2026"),
+        ("en", "those of November 2026, come on Friday 4 December 2026"),
     ],
 )
-def test_the_page_of_the_first_days_says_when_the_first_figures_come(data, service, language, not_yet, few):
-    """For 24 PCs since 2 November the page gives the first figures' day; it once said fewer than ten."""
+def test_the_page_of_the_first_days_says_when_the_first_figures_come(data, service, language, not_yet):
+    """For 24 PCs since 2 November the page gives the first figures' day."""
     for _ in range(24):
         data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, enrolled_on=date(2026, 11, 2))
     service.look(date(2026, 11, 5))
-    text = page_of(service, language)
-    assert not_yet in text
-    assert few not in text
+    assert not_yet in page_of(service, "/", language)
 
 
-def test_the_page_says_why_an_ended_month_has_no_figures(data, service):
-    """The page gives three reasons: nobody enrolled, nine machines, a release under a smaller k."""
+def test_the_page_says_that_a_month_of_a_smaller_k_is_not_shown(data, service):
+    """The page says how to have a month of a smaller k computed again, and of other months nothing."""
     service.look(RELEASED_ON)
-    assert "No workstation or classroom computer is enrolled" in page_of(service)
-    workstations(data, 9)
+    workstations(data, 12)
     data.derive()
     service.look(RELEASED_ON + timedelta(days=1))
-    assert "Nothing to show of October 2026: the groups have fewer than 10 machines" in page_of(service)
-    workstations(data, 3)
-    data.derive()
-    service.look(RELEASED_ON + timedelta(days=2))
-    assert "Published groups, October 2026" in page_of(service)
+    assert "take-back" not in page_of(service, "/")
     service.settings = CollectorSettings(data_dir=data.directory, reporting=ReportingSettings(k_anonymity=14))
     service.start()
-    service.look(RELEASED_ON + timedelta(days=3))
-    text = page_of(service)
-    assert "veilleuse published take-back 2026-10-01 2026-11-01 --why TEXT" in text
-    assert "the groups have fewer" not in text
+    service.look(RELEASED_ON + timedelta(days=2))
+    assert "veilleuse published take-back 2026-10-01 2026-11-01 --why TEXT" in page_of(service, "/")
 
 
 @pytest.mark.parametrize(
     ("language", "coverage", "merged"),
     [
-        ("fr", "pas dite : trop peu de machines derrière", "plusieurs groupes réunis (« autres ») · postes de travail"),
-        ("en", "not told: too few machines behind", "several groups merged (“autres”) · workstations"),
+        ("fr", "Rien de publié : il faut au moins 10", "Petits groupes de plusieurs entités"),
+        ("en", "Nothing published: it takes at least 10", "Small groups of several entities"),
     ],
-)  # fmt: skip
-def test_the_page_has_words_for_what_is_not_told_and_for_autres(data, service, language, coverage, merged):
+)
+def test_pages_have_words_for_what_is_not_told_and_for_autres(data, service, language, coverage, merged):
     """An unknown I13 was a bare dash, and a bar of two merged entities was "autres · autres"."""
     for entity in ("A", "B"):
         workstations(data, 6, entity=entity)
     data.add_host(Population.WORKSTATION, DeviceClass.TOWER, entity="A")
     data.derive()
     service.look(RELEASED_ON)
-    text = page_of(service, language)
-    assert text.count(coverage) == 2
-    assert merged in text
-    assert "--from 2026-10-01 --to 2026-11-01 --group-by population" in text
+    assert (
+        coverage
+        in page_of(service, "/sobriete", language).partition('id="I13"')[2].partition("</section>")[0]
+    )
+    assert merged in page_of(service, "/actions", language)
 
 
 def test_top_reads_the_month_and_publishes_none(data, service):

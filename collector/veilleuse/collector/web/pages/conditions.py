@@ -17,6 +17,7 @@ from veilleuse.collector.documents.text import Words, instant
 from veilleuse.collector.enrolment.ca import SOON
 from veilleuse.collector.release.tables import released_on
 from veilleuse.collector.silence import SilenceLevel, sentence_of
+from veilleuse.collector.web.metrics.released_month import last_month
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 
 _LATE_DAYS: Final = 2
@@ -51,6 +52,9 @@ def _months(snapshot: Snapshot, months: Sequence[Slice], w: Words) -> Iterator[s
         yield w(f"conditions.{key}", month=w.of_month(due), day=w.long_day(released_on(due)))
     elif failing:
         yield w("conditions.some_month_failing" if months else "conditions.first_month_failing")
+    if snapshot.month_is_of_older_rule:
+        first, end = last_month(today)
+        yield w("conditions.older_rule", of_month=w.of_month(first), first=first, end=end)
     for year in sorted(health.get("years_not_kept", {})):
         yield w("conditions.year", year=year)
 

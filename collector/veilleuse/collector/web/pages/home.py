@@ -109,17 +109,13 @@ def _why_empty(look: Look, snapshot: Snapshot) -> str:
     w = look.w
     if not snapshot.fleet.places:
         return w("home.first_steps")
-    begun, k = snapshot.day_start.pcs.first_enrolled_on, look.settings.reporting.k_anonymity
-    first, end = last_month(snapshot.today)
+    begun = snapshot.day_start.pcs.first_enrolled_on
     if begun is None:
         return w("home.first_month", day=w.long_day(released_on(snapshot.today)))
-    if snapshot.month_is_of_older_rule:
-        return w("home.older_rule", month=w.month(first), k=k, first=first, end=end)
+    first, end = last_month(snapshot.today)
     if begun >= end:
         return w("home.not_yet", of_month=w.of_month(begun), day=w.long_day(released_on(begun)))
-    if snapshot.month is None:
-        return w("home.waiting", of_month=w.of_month(first))
-    return w("home.few" if snapshot.month.withheld else "home.silent", of_month=w.of_month(first), k=k)
+    return w("home.waiting", of_month=w.of_month(first))
 
 
 async def _with_figures(look: Look, page: HomePage, months: Sequence[Slice], year: int) -> HomePage:
