@@ -263,7 +263,7 @@ def indicator_grid(look: Look, rows: Iterable[Row]) -> Grid | None:
             PageCell(
                 f"{row['indicator']} · {indicator_name(str(row['indicator']), w)}",
                 link=f"{look.link('/methode')}#{row['indicator']}",
-                note=_months_of(row, w),
+                note=_months_of(row, look),
             ),
             w.word("population", str(row.get("population", ""))),
             _value(row, look),
@@ -285,9 +285,9 @@ def indicator_grid(look: Look, rows: Iterable[Row]) -> Grid | None:
     return Grid(w("entity.indicators"), heads, found) if found else None
 
 
-def _months_of(row: Row, w: Words) -> str:
+def _months_of(row: Row, look: Look) -> str:
     first, end = (date.fromisoformat(str(row[name])) for name in ("period_from", "period_to"))
-    return period_text(first, end - timedelta(days=1), w)
+    return period_text(first, min(end - timedelta(days=1), look.today), look.w)
 
 
 def _value(row: Row, look: Look) -> str:
