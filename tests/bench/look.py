@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -38,7 +39,8 @@ from veilleuse.collector.cli.live_view import View, render
 from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.__main__ import FOLLOW_SECONDS
+from veilleuse.collector.store import open_reader
+from veilleuse.collector.web.__main__ import FOLLOW_SECONDS, build_api
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
@@ -137,9 +139,11 @@ def measure(machines: int, rounds: int, text: Path | None) -> dict[str, float]:
         fleet = Fleet(Path(folder) / "data", machines)
         print(f"{machines} machines filled in {time.perf_counter() - began:.0f} s", flush=True)
         settings = CollectorSettings(data_dir=fleet.store.directory)
-        with fleet.store, closing(fleet.store.reader()) as reader:
+        auth, open_store = MetricsAuth("127.0.0.1", 8640, None), partial(open_reader, settings.data_dir)
+        with fleet.store, closing(fleet.store.reader()) as reader, open_store() as store:
             cache = SnapshotCache(reader, settings, lambda: fleet.now)
-            app = make_app(cache, settings, MetricsAuth("127.0.0.1", 8640, None), "bench")
+            api, access_control = build_api(settings, auth, "bench", store, open_store)
+            app = make_app(cache, settings, auth, "bench", api, access_control, open_store, lambda: fleet.now)
             found = {"first look": milliseconds(cache.take_snapshot)}
             if text is not None:
                 (text / f"metrics-{machines}.txt").write_text(body(app, "/metrics"), encoding="utf-8")

@@ -338,7 +338,7 @@ PROMISES: Final = (
     ),
     Promise(
         "P15",
-        "A role combines answers of the API, /metrics and the page over months. A closed year beside them is measured, not guaranteed",
+        "A role combines answers of the API, /metrics and the pages over months. A closed year beside them is measured, not guaranteed",
         "0 combinations of fewer than 10 machines",
     ),
     Promise(

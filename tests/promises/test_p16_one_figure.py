@@ -13,6 +13,7 @@ import functools
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import urllib.parse
@@ -390,22 +391,23 @@ def compare_gauges_of_indicators(fleet: Fleet) -> None:
                 fleet.table.put(outlet, figure, "none" if number is None else f"{number:.7g}")
 
 
-def compare_first_page(fleet: Fleet) -> None:
-    """The first page has the emissions of the year to date, and that of the servers' day each perimeter's."""
-    first, day = (unescape(get(f"{fleet.url}{path}?lang=fr")) for path in ("", "jour"))
+def compare_pages(fleet: Fleet) -> None:
+    """The first page and Bilan have the emissions of the year to date, and Bilan those of each perimeter."""
+    addresses = ("?lang=fr", f"bilan?lang=fr&by=perimeter&year={TO_DATE.first[:4]}")
+    first, balance = (unescape(get(f"{fleet.url}{address}")) for address in addresses)
     w = words("fr")
     name = f"shown, {TO_DATE.name}"
     for row in json.loads((fleet.folder / f"reen-{TO_DATE.first}.json").read_text())["perimeters"]:
-        grams = w.grams(Fraction(repr(row["kgco2e_total"])) * 1000)
+        text = w.grams(Fraction(repr(row["kgco2e_total"])) * 1000)
         where = row["perimeter"]
-        text = (
-            grams
-            if where == "total"
-            else w("figures.fleet_part", perimeter=w.word("perimeter", where), grams=grams)
-        )
-        fleet.table.put("REEN sheet", Figure(name, where, "kgco2e"), text)
-        is_shown = f">{text}<" in day and (where != "total" or f">{text}<" in first)
-        fleet.table.put("first page", Figure(name, where, "kgco2e"), text if is_shown else "another")
+        figure = Figure(name, where, "kgco2e")
+        fleet.table.put("REEN sheet", figure, text)
+        if where == "total":
+            fleet.table.put("first page", figure, text if f">{text}<" in first else "another")
+            line = balance.partition('<dd class="value">')[2]
+        else:
+            line = balance.partition(f">{w.word('perimeter', where)}</th>")[2].partition("</tr>")[0]
+        fleet.table.put("Bilan", figure, text if re.search(rf"(^|>){re.escape(text)}<", line) else "another")
 
 
 @contextmanager
@@ -445,7 +447,7 @@ def scraping(fleet: Fleet) -> Iterator[Callable[[], list[Any]]]:
 
 OUTLETS: Final = {
     *("command, JSON", "command, CSV", "XLSX", PAGE, "API, admin", "API, reader"),
-    *("closed file", "/metrics", "Prometheus", "REEN sheet", "first page"),
+    *("closed file", "/metrics", "Prometheus", "REEN sheet", "first page", "Bilan"),
 }
 QUICK: Final = (30, 15)
 LONG: Final = ((60, 16), (90, 17))
@@ -469,7 +471,7 @@ def check_fleet(folder: Path, hosts: int, seed: int, *, every_format: bool) -> O
         for one in years:
             compare_indicators_of_sheet(fleet, one)
         compare_gauges_of_indicators(fleet)
-        compare_first_page(fleet)
+        compare_pages(fleet)
     table = fleet.table
     table.write(folder / "one_table.txt")
     assert table.differing() == []

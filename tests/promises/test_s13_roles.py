@@ -99,7 +99,7 @@ CLOSED: Final[dict[str, Row]] = {
 """Routes with http.metrics_token_file set, which a collector off loopback must have."""
 FIGURES: Final = [name for name in CLOSED if name.startswith("/api/v1/") and "openapi" not in name]
 PAGES_OF_READERS: Final = [page.path for page in PAGES if page.guard is Guard.READERS]
-FLEET: Final = (*PAGES_OF_READERS, "/jour", "/metrics", "/metrics/hosts", *FIGURES)
+FLEET: Final = (*PAGES_OF_READERS, "/reen", "/serveurs", "/metrics", "/metrics/hosts", *FIGURES)
 """Routes with figures of the fleet."""
 
 

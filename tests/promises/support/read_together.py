@@ -8,10 +8,8 @@ retire and forget machines.
 
 from __future__ import annotations
 
-import html
 import itertools
 import random
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -122,8 +120,6 @@ class Watched:
         self.rows: list[Row] = []
         self.versions: list[Version] = []
         self.months: list[Slice] = []
-        self.pages: list[str] = []
-        """Text of the page of the servers' day at each look."""
         self.entities = entities
         self.publications = Publications(self.data, lambda: self.now[0])
         self.fleets = self.publications.fleets
@@ -272,7 +268,7 @@ class Watched:
     # --- looks
 
     def look(self, day: date, months: Sequence[date] = ()) -> None:
-        """Ask all questions in all roles at noon of `day`: /metrics, the page, and the API over each of these
+        """Ask all questions in all roles at noon of `day`: /metrics, and the API over each of these
         months and over all of them together."""
         self._set_day(day)
         parts = self._add_months(months)
@@ -392,8 +388,6 @@ class Watched:
             Row(len(self.versions) - 1, "metrics", "scrape", roles, "samples", dict(place), numbers)
             for place, numbers in places.items()
         ]
-        page = reading.get("/jour?lang=en", DOOR_TOKEN).text
-        self.pages.append(html.unescape(re.sub(r"<[^>]+>", " ", page)))
 
     def _truth(self) -> Version:
         amounts: Counter[Key] = Counter()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reads the store once for the exposition, the page and `top`. Reads and sums, never estimates."""
+"""Reads the store once for the exposition, the pages and `top`. Reads and sums, never estimates."""
 
 from __future__ import annotations
 

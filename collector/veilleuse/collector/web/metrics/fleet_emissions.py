@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reads the fleet's released months and years for /metrics, the first page and `veilleuse top`.
+"""Reads the fleet's released months and years for /metrics and `veilleuse top`.
 
 The figures are those of `veilleuse report emissions`, digit for digit. They are too much work for a look: a
 thread reads them, and computes them anew only where their inputs changed.

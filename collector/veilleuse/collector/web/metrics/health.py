@@ -95,7 +95,7 @@ def add_agents(out: Exposition, snapshot: Snapshot) -> None:
 
 
 def _silence(out: Exposition, snapshot: Snapshot) -> None:
-    """Add the silence level that the page and `doctor` show.
+    """Add the silence level that pages and `doctor` show.
 
     Populations that cannot be judged now have no sample.
     """
