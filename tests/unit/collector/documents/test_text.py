@@ -65,7 +65,7 @@ def test_every_word_of_the_vocabulary_is_translated(language):
     """A new state, class, method or population cannot appear untranslated."""
     w = words(language)
     for section, kind in (
-        ("states", State),
+        ("top.states", State),
         ("words.device_class", DeviceClass),
         ("words.method", Method),
         ("words.population", Population),
