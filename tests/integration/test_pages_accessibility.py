@@ -17,6 +17,8 @@ from tests.support.filled import METER, Filled, minutes_of_server, month_of_work
 from tests.support.pages import standalone
 from tests.support.publishing import publish_months
 from tests.support.reading import Reading
+from tests.support.screenshots import served
+from tests.support.stack import Stack, get
 from veilleuse.collector.documents.document import LANGUAGES
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.web.metrics.released_month import last_month
@@ -27,6 +29,9 @@ from veilleuse.wire.vocabulary import DeviceClass, Population
 FILLED = ("/site?name=lyon", "/deployer?entity=A&site=new")
 """Pages that say more when they are asked for something."""
 PATHS = (*(page.path for page in PAGES if page.in_menu), SIGN_IN, "/api", *FILLED)
+ADDRESSES = [
+    f"{path}{'&' if '?' in path else '?'}lang={language}" for path in PATHS for language in LANGUAGES
+]
 LONG = "Métropole de Lyon > Collèges > Collège Alexandre-Fleming d’Oullins-Pierre-Bénite (annexe)"
 """A name as long as real ones: no page may scroll sideways for it."""
 CHECK = """
@@ -66,29 +71,46 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str
         publish_months(data, reporting_day())
         with Reading(data) as reading:
             token = reading.account("admin", Role.ADMIN)
-            addresses = [
-                f"{path}{'&' if '?' in path else '?'}lang={language}"
-                for path in PATHS
-                for language in LANGUAGES
-            ]
-            found = {one: reading.get(one, token).text for one in addresses}
             css = reading.get("/static/veilleuse.css").text
-            scripts = '<script src="axe.js"></script><script src="check.js"></script>'
-            yield {one: standalone(text, css, scripts) for one, text in found.items()}
+            yield {one: alone(reading.get(one, token).text, css) for one in ADDRESSES}
+
+
+def alone(page: str, css: str) -> str:
+    """Return the page as a file that axe-core runs in."""
+    return standalone(page, css, '<script src="axe.js"></script><script src="check.js"></script>')
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_no_violation_on_any_page(pages: Mapping[str, str], tmp_path: Path, screen: str):
     """No page violates a rule of WCAG 2.1 AA or axe's good practice, or scrolls sideways, 360 px wide too."""
-    write_axe(tmp_path, CHECK.replace("RULES", json.dumps(RULES)))
+    check(pages, tmp_path, screen)
+
+
+@pytest.mark.long
+def test_nor_with_110_colleges_and_12_000_devices(tmp_path: Path):
+    """Of a simulated metropole, whose tables are long, on a wide and on a narrow screen."""
+    stack = Stack(tmp_path)
+    with stack, served(stack, None):
+        css = get(f"{stack.url}static/veilleuse.css")
+        large = [one for one in ADDRESSES if "name=lyon" not in one]
+        pages = {one: alone(get(f"{stack.url}{one.removeprefix('/')}"), css) for one in large}
+    for number, screen in enumerate(SCREENS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        check(pages, folder, screen)
+
+
+def check(pages: Mapping[str, str], folder: Path, screen: str) -> None:
+    """Assert that axe-core finds nothing on these pages, and that none scrolls sideways."""
+    write_axe(folder, CHECK.replace("RULES", json.dumps(RULES)))
     names = {f"page-{number}.html": address for number, address in enumerate(pages)}
     for name, address in names.items():
-        (tmp_path / name).write_text(pages[address], encoding="utf-8")
+        (folder / name).write_text(pages[address], encoding="utf-8")
     harness = HARNESS.replace("NAMES", json.dumps(list(names))).replace(
         "WIDTH", "360" if "narrow" in screen else "1240"
     )
-    (tmp_path / "page.html").write_text(harness, encoding="utf-8")
-    told: dict[str, dict[str, Any]] = browser_says(tmp_path, SCREENS[screen])
+    (folder / "page.html").write_text(harness, encoding="utf-8")
+    told: dict[str, dict[str, Any]] = browser_says(folder, SCREENS[screen])
     wrong = {names[name]: one["violations"] for name, one in told.items() if one["violations"]}
     assert wrong == {}
     assert {names[name] for name, one in told.items() if one["overflow"] > 0} == set()

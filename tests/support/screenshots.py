@@ -76,7 +76,7 @@ def served(stack: Stack, data: Path | None) -> Iterator[None]:
             [program("veilleuse"), "simulate", "--preset", "metropole"], env=stack.environment, check=True
         )
     else:
-        shutil.copytree(data, stack.data)
+        shutil.copytree(data, stack.data, ignore=shutil.ignore_patterns("*.sock", "lock"))
     stack.start_collector()
     until = time.monotonic() + READY_SECONDS
     while "veilleuse_fleet_year_" not in get(f"{stack.url}metrics") and time.monotonic() < until:
