@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import io
+import itertools
 import os
 import pty
 import re
@@ -42,6 +43,7 @@ WIDTHS: Final = (360, 1100, 1440)
 """CSS pixels of a page."""
 TERMINALS: Final = ((80, 24), (120, 40), (200, 50))
 """Columns and lines of a terminal."""
+LOCALES: Final = {"fr": "fr_FR.UTF-8", "en": "en_GB.UTF-8"}
 REPORTS: Final = ("emissions", "indicators", "reen")
 COLOURS: Final = 64
 """Colours of a picture: flat surfaces and text need no more."""
@@ -130,30 +132,31 @@ def take_reports(stack: Stack, out: Path, widths: Sequence[int]) -> None:
 
 
 def take_top(stack: Stack, out: Path) -> None:
-    """Write pictures of `veilleuse top` in terminals of three sizes."""
+    """Write `top.LANGUAGE.COLUMNS.png` of `veilleuse top` in terminals of three sizes."""
     with Browser() as browser:
-        for columns, lines in TERMINALS:
+        for language, (columns, lines) in itertools.product(LANGUAGES, TERMINALS):
             console = Console(
                 width=columns, height=lines, record=True, file=io.StringIO(), force_terminal=True
             )
-            console.print(Text.from_ansi(_on_terminal(stack, columns, lines)))
-            file = stack.folder / f"top-{columns}.html"
+            console.print(Text.from_ansi(_on_terminal(stack, language, columns, lines)))
+            file = stack.folder / f"top-{language}-{columns}.html"
             file.write_text(console.export_html(theme=MONOKAI), encoding="utf-8")
             browser.resize(columns * 10, lines * 20)
             browser.open(file.as_uri())
-            take(browser, out / f"top.{columns}.png")
+            take(browser, out / f"top.{language}.{columns}.png")
 
 
-def _on_terminal(stack: Stack, columns: int, lines: int) -> str:
-    """Return the screen that `top` draws on a terminal of this size."""
+def _on_terminal(stack: Stack, language: str, columns: int, lines: int) -> str:
+    """Return the screen that `top` draws on a terminal of this size and language."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    terminal = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(lines)}
     process = subprocess.Popen(
         [program("veilleuse"), "top", "--seconds", "0"],
         stdin=follower,
         stdout=follower,
         stderr=follower,
-        env=stack.environment | {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(lines)},
+        env=stack.environment | terminal | {"LC_ALL": "", "LANGUAGE": "", "LANG": LOCALES[language]},
     )
     os.close(follower)
     written = b""
