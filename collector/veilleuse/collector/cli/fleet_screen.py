@@ -254,7 +254,9 @@ def _month_lines(snapshot: Snapshot, kind: Population, w: Words) -> Iterable[str
         energy, missing = energy + of_row, missing or emitted is None
         grams += emitted or 0
     if energy:
-        text = f"{w(f'group.{kind.value}')}, {w.month(snapshot.month.first)}: {w.energy(energy)}"
+        text = (
+            f"{w(f'group.{kind.value}')}, {w.month(snapshot.month.first)}{w('page.colon')}{w.energy(energy)}"
+        )
         yield text if missing else text + w("top.grams", grams=w.grams(grams))
 
 

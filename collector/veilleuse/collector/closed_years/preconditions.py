@@ -121,7 +121,7 @@ def of_coverage(kept: YearStatistics, minimum_ratio: float) -> Iterator[str]:
     for name, milliseconds in (("states", seen.states), ("energy", seen.energy)):
         if seen.fleet and milliseconds < minimum_ratio * seen.fleet:
             yield (
-                f"coverage of {name} is {milliseconds / seen.fleet:.1%} of the machines' time, below "
+                f"coverage of {name} is {milliseconds / seen.fleet:.1%} of the time of the classes that agents run on, below "
                 f"closing.coverage_minimum_ratio ({minimum_ratio:.0%}): install more agents, or lower "
                 "the setting and say so in --why"
             )

@@ -174,19 +174,22 @@ class HttpCaller:
     """True when the request's token belongs to nobody."""
 
     def may(self, guard: Guard) -> bool:
-        """Return true when the caller may use a route of this guard."""
-        account = self.account
+        """Return true when the caller may use a route of this guard.
+
+        Who signed in has the rights of the account, also on a machine that asks for none.
+        """
+        account, has_metrics_access = self.account, self.has_metrics_access and self.account is None
         match guard:
             case Guard.OPEN:
                 return True
             case Guard.KNOWN | Guard.READERS:
-                return self.has_metrics_access or account is not None
+                return has_metrics_access or account is not None
             case Guard.SERVERS:
-                return self.has_metrics_access or (account is not None and account.role is not Role.READER)
+                return has_metrics_access or (account is not None and account.role is not Role.READER)
             case Guard.FLEET:
-                return self.has_metrics_access or (account is not None and account.sees_all)
+                return has_metrics_access or (account is not None and account.sees_all)
             case Guard.HOSTS:
-                return self.has_metrics_access or (account is not None and account.role is Role.ADMIN)
+                return has_metrics_access or (account is not None and account.role is Role.ADMIN)
             case Guard.FIGURES:
                 return account is not None
 

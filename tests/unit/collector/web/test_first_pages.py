@@ -159,15 +159,16 @@ def test_a_measured_saving_is_for_administrators(reading: Reading, tokens: dict[
 
 
 def test_actions_of_one_entity_and_wrong_formats(reading: Reading, tokens: dict[str, str]):
-    """A choice of an entity limits the list; an unknown one has none, and a format is one of the reports'."""
+    """A choice of an entity limits the list; an unknown one is refused; a format is one of the reports'."""
     assert "32 PC tours" in text_of(reading, "/actions?lang=fr&entity=DSI", tokens["reader"])
-    assert "32 PC tours" not in text_of(reading, "/actions?lang=fr&entity=DSI+%3E+X", tokens["reader"])
+    assert reading.get("/actions?lang=fr&entity=DSI+%3E+X", tokens["reader"]).status_code == 404
+    assert "32 PC tours" not in text_of(reading, "/actions?lang=fr&entity=A", tokens["reader"])
     assert reading.get("/actions?format=exe", tokens["reader"]).status_code == 400
-    for entity, count in (("DSI", 1), ("DSI > X", 0)):
+    for entity, count in (("DSI", 1), ("A", 0)):
         address = f"/actions?lang=fr&format=json&entity={entity}"
         assert len(json.loads(reading.get(address, tokens["reader"]).text)["rows"]) == count
     declared = "« extinction <b> »"
-    assert declared not in text_of(reading, "/actions?lang=fr&entity=DSI+%3E+X", tokens["reader"])
+    assert reading.get("/actions?lang=fr&entity=DSI", tokens["reader of A"]).status_code == 404
     assert declared in text_of(reading, "/actions?lang=fr&entity=DSI", tokens["reader"])
     for form, begins in (("csv", b"rank,"), ("xlsx", b"PK"), ("pdf", b"%PDF")):
         assert reading.get(f"/actions?format={form}", tokens["reader"]).content.startswith(begins)

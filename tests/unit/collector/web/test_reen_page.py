@@ -86,7 +86,7 @@ def test_it_has_objectives_with_target_and_trend(reading: Reading):
     assert "DSI &lt;b&gt;" in text
     assert "that is +100%; the target" in text, "what changed"
     assert "Extinction à 20 h" in html.unescape(text)
-    assert text.count("Nothing is entered for this objective yet") == 2
+    assert text.count("No indicator is entered for this objective yet") == 2
 
 
 def test_the_download_is_the_sheet_of_the_command(reading: Reading):

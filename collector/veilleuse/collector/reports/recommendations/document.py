@@ -184,7 +184,9 @@ class RecommendationWriter:
         return w("actions.machines", n=w.number(one.machines), machines=named)
 
     def _nights(self, one: Recommendation) -> str:
-        if one.nights_each is None or round(one.nights_each) < 1:
+        if (
+            one.nights_each is None or round(one.nights_each) < 1 or one.key.autres
+        ):  # other machines each month
             return ""
         return self.w.count("actions.nights", round(one.nights_each))
 

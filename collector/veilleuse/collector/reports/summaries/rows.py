@@ -166,11 +166,12 @@ def sum_rows(rows: Sequence[Row]) -> dict[str, Value]:
 
 
 def _coverage(rows: Sequence[Row]) -> dict[str, Value]:
+    """Return the observed share of the time; nothing where no machine has an agent."""
     if len(rows) == 1:
-        return {name: rows[0][name] for name in ("coverage_states",) if name in rows[0]}
+        return {name: rows[0][name] for name in ("coverage_states",) if rows[0].get(name)}
     time = sum(number(row, "machine_days_fleet") or 0.0 for row in rows)
     known = sum(number(row, "machine_days_observed") or 0.0 for row in rows)
-    return {"coverage_states": min(1.0, known / time)} if time else {}
+    return {"coverage_states": min(1.0, known / time)} if time and known else {}
 
 
 def group_rows(document: Document, dimension: str, total: float | None) -> list[Row]:

@@ -37,6 +37,7 @@ from veilleuse.collector.reports.recommendations.facts import (
 from veilleuse.collector.reports.recommendations.priorities import DIMENSIONS, Recommendation, rank
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import FORMATS
+from veilleuse.collector.web.pages.entities.places import places_of
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.months import newest_months, span_text
 from veilleuse.collector.web.pages.parts import PAGE_ROWS, Grid, Head, cells
@@ -148,8 +149,12 @@ async def actions(look: Look) -> Mapping[str, object] | Response:
         k = look.settings.reporting.k_anonymity
         return {"page": ActionsPage((), "", (), "", (), (), None, (), look.w("actions.empty", k=k))}
     found = await priorities_of(look, months, with_savings=look.is_admin)
+    if branch := look.parameter("entity"):
+        places = await look.read(lambda store: places_of(store, look))
+        known = places.entities | {one.key.entity or "" for one in found.ranked}
+        if not any(is_within(one, (branch,)) for one in known):
+            raise Problem(404, "not_found", look.w("entity.unknown"), remedy=look.w("entity.choose"))
     if form:
-        branch = look.parameter("entity")
         document = recommendations_document(
             _inside(found, branch), _actions_at(found, branch), found.writer, found.answer.head
         )

@@ -8,7 +8,7 @@ Its rows and its downloads are the API's answer to the reader's question: releas
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from fractions import Fraction
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 from starlette.responses import Response
 
 from veilleuse.collector.documents.charts import Series, columns
-from veilleuse.collector.documents.document import FOR_PEOPLE, RELEASED_UNTIL, Document, Row
+from veilleuse.collector.documents.document import FOR_PEOPLE, RELEASED_UNTIL, UNDER_WAY_UNTIL, Document, Row
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.model.closed_years import YearState
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
@@ -26,6 +26,8 @@ from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.summaries import emissions as emissions_summary
 from veilleuse.collector.reports.summaries.change import compare_years
 from veilleuse.collector.reports.summaries.rows import (
+    Ends,
+    ends_of,
     ends_text,
     interval_text,
     number,
@@ -59,6 +61,8 @@ _COLUMNS: Final = {"class": "device_class", "month": "period_from"}
 FORMATS: Final = ("pdf", "xlsx", "csv", "json")
 _RELEASED: Final = "released"
 _CLOSED: Final = (YearState.CLOSED_PROVISIONAL.value, YearState.CLOSED_DEFINITIVE.value)
+_ROUNDING: Final = 1e-6
+"""Largest relative difference of a sum of rounded rows and their rounded total."""
 _OTHER_COVERAGE: Final = 1.5
 """From this ratio of two coverages on, one year extrapolates much that the other one measures."""
 
@@ -99,6 +103,8 @@ class BilanPage:
     factors: tuple[str, ...]
     notes: tuple[str, ...]
     empty: str
+    summed: str
+    """What an interval of several rows is."""
 
 
 async def bilan(look: Look) -> Mapping[str, object] | Response:
@@ -113,10 +119,24 @@ async def bilan(look: Look) -> Mapping[str, object] | Response:
             raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {', '.join(FORMATS)}")
         shown = await with_summary(look, document, query, form)
         return await look.file(shown, form, f"veilleuse-{year}-{by}")
-    before, why_not = await year_before(look, document, year)
-    page = _page(look, document, year, by, before, why_not)
+    of_year = (
+        document if by != "month" else await look.document(ResourceKind.EMISSIONS, year_query(year, BY[0]))
+    )
+    before, why_not = await year_before(look, of_year, year)
+    rows = document.tables["totals" if by == "month" and document.tables.get("totals") else "rows"]
+    groups = [await _with_interval(look, one, year) for one in _groups(rows, by)]
+    page = _page(look, document, of_year.tables.get("totals", ()), groups, year, by, before, why_not)
     links = {one: look.link(PATH, year=one, by=by) for one in sorted({*years, year}, reverse=True)}
     return {"page": page, "years": links, "bys": BY}
+
+
+async def _with_interval(look: Look, one: _Group, year: int) -> _Group:
+    """Return an entity's group with the interval of its own page, which is narrower than that of a sum."""
+    if len(one.rows) < 2 or not one.is_entity:
+        return one
+    query = replace(year_query(year, "device_class"), entities=(one.name,))
+    totals = (await look.document(ResourceKind.EMISSIONS, query)).tables.get("totals", ())
+    return replace(one, ends=ends_of(totals[0]) if len(totals) == 1 else None)
 
 
 async def with_summary(look: Look, document: Document, query: Query, form: str) -> Document:
@@ -137,6 +157,11 @@ def badge_of(document: Document) -> str:
     if document.head.get(BASIS) != _RELEASED:
         return "unreleased"
     return "closed" if document.head.get("state") == YearState.CLOSED_DEFINITIVE.value else "provisional"
+
+
+def closing_of(document: Document, w: Words) -> str:
+    """Say when a year was closed, and by whom; empty for an open one."""
+    return w.text(status_of(document))[0] if document.head.get("state") in _CLOSED else ""
 
 
 def years_of(store: ReadStore, today: date) -> tuple[int, ...]:
@@ -171,15 +196,15 @@ async def year_before(look: Look, document: Document, year: int) -> tuple[Docume
 def _page(
     look: Look,
     document: Document,
+    totals: Sequence[Row],
+    groups: Sequence[_Group],
     year: int,
     by: str,
     before: Document | None,
     why_not: str,
 ) -> BilanPage:
-    w, rows = look.w, document.tables["rows"]
-    totals = document.tables.get("totals", ())
+    w = look.w
     whole = sum(map(amounts_of, totals), Amounts())
-    groups = _groups(rows, by)
     here = {"year": year, "by": by}
     badge = badge_of(document)
     return BilanPage(
@@ -189,7 +214,7 @@ def _page(
         badge,
         w(f"bilan.badge_{badge}"),
         _period(document, w) if totals else "",
-        w.text(status_of(document))[0] if document.head.get("state") in _CLOSED else "",
+        closing_of(document, w),
         tuple(tiles_of(totals, w)),
         _grid(look, groups, whole, here) if groups else None,
         _months(groups, w) if by == "month" and groups else None,
@@ -198,7 +223,8 @@ def _page(
         tuple((w(f"bilan.as_{form}"), look.link(PATH, **here | {"format": form})) for form in FORMATS),
         tuple(_factors(document, w)),
         tuple(w.text(one)[0] for one in document.assumptions),
-        w("bilan.empty_site" if _is_no_answer(document) else "bilan.empty"),
+        w("bilan.empty_site" if by == "site" else "bilan.empty"),
+        w("bilan.summed") if any(one.is_sum for one in groups) else "",
     )
 
 
@@ -210,8 +236,15 @@ class _Group:
     """Value of the column; empty for merged groups."""
     amounts: Amounts
     rows: tuple[Row, ...]
+    ends: Ends | None
+    is_entity: bool = False
     is_room: bool = False
     """True for what server rooms draw beside the entities' servers."""
+
+    @property
+    def is_sum(self) -> bool:
+        """Tell whether the interval is a sum of others."""
+        return len(self.rows) > 1 and not self.is_entity and self.ends is not None
 
 
 def _groups(rows: Sequence[Row], by: str) -> list[_Group]:
@@ -225,7 +258,14 @@ def _groups(rows: Sequence[Row], by: str) -> list[_Group]:
         is_room = by == "entity" and not name and row.get("population") == Population.SERVER
         found.setdefault((name, is_room), []).append(row)
     groups = [
-        _Group(name, sum(map(amounts_of, same), Amounts()), tuple(same), is_room)
+        _Group(
+            name,
+            sum(map(amounts_of, same), Amounts()),
+            tuple(same),
+            sum_ends(same),
+            by == "entity" and name not in ("", AUTRES),
+            is_room,
+        )
         for (name, is_room), same in found.items()
     ]
     if by == "month":
@@ -249,7 +289,7 @@ def _first_fork(rows: Iterable[Row]) -> int:
 def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[str, object]) -> Grid:
     w = look.w
     largest = max((one.amounts.grams or Fraction(0) for one in groups), default=Fraction(0))
-    head, intervals = interval_column([sum_ends(one.rows) for one in groups], w)
+    head, intervals = interval_column([one.ends for one in groups], w)
     rows = tuple(
         cells(
             _name(look, one, here),
@@ -290,7 +330,10 @@ def _name(look: Look, one: _Group, here: Mapping[str, object]) -> PageCell:
 
 
 def _share(part: Amounts, whole: Amounts, w: Words) -> str:
-    return DASH if not whole.grams or part.grams is None else w.percent(float(part.grams / whole.grams))
+    if not whole.grams or part.grams is None:
+        return DASH
+    share = float(part.grams / whole.grams)
+    return w.percent(1.0 if abs(share - 1) < _ROUNDING else share)
 
 
 def coverage_of(rows: Iterable[Row], w: Words) -> str:
@@ -364,19 +407,20 @@ def _certainty(row: Row, w: Words) -> str:
     )
 
 
-def _is_no_answer(document: Document) -> bool:
-    """Tell whether the released months answer no such grouping."""
-    return any(row.get("reason") == "grouping" for row in document.tables.get("withheld", ()))
-
-
 def _period(document: Document, w: Words) -> str:
-    begin, end = str(document.head["from"]), str(document.head["to"])
-    first = min((str(row["period_from"]) for row in document.tables.get("totals", ())), default=begin)
-    until = str(document.head.get(RELEASED_UNTIL) or end)
-    if first <= begin and until >= end:
+    begin, end = (date.fromisoformat(str(document.head[name])) for name in ("from", "to"))
+    first = min((str(row["period_from"]) for row in document.tables.get("totals", ())), default=str(begin))
+    released, under_way = (document.head.get(name) for name in (RELEASED_UNTIL, UNDER_WAY_UNTIL))
+    last = end - timedelta(days=1)
+    if released:
+        last = date.fromisoformat(str(released)) - timedelta(days=1)
+    elif under_way:
+        last = date.fromisoformat(str(under_way))
+    is_to_come = last < end - timedelta(days=1)
+    if first <= str(begin) and not is_to_come:
         return w("bilan.whole_year")
-    months = period_text(date.fromisoformat(first), date.fromisoformat(until) - timedelta(days=1), w)
-    return w("bilan.until" if until < end else "bilan.part_of_year", months=months)
+    months = period_text(date.fromisoformat(first), last, w)
+    return w("bilan.until" if released and is_to_come else "bilan.part_of_year", months=months)
 
 
 def _factors(document: Document, w: Words) -> Iterable[str]:

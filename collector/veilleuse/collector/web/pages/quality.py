@@ -20,7 +20,7 @@ from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.reports.summaries.rows import interval_text, sum_ends
 from veilleuse.collector.web.api.resources import ResourceKind
-from veilleuse.collector.web.pages.bilan import ENTITY, coverage_of, number_of
+from veilleuse.collector.web.pages.bilan import ENTITY, coverage_of, number_of, years_of
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, cells, interval_column, paginate
 
@@ -44,8 +44,10 @@ class QualityPage:
 
 
 async def quality(look: Look) -> Mapping[str, object]:
-    """Build the page of the year that is under way, or of the one before it in January."""
-    year = look.today.year if look.today.month > 1 else look.today.year - 1
+    """Build the page of a year: the one that is under way, or the one before it in January."""
+    years = await look.read(lambda store: years_of(store, look.today))
+    newest = look.today.year if look.today.month > 1 else look.today.year - 1
+    year = look.whole_number("year", newest, 2000, look.today.year)
     period = date(year, 1, 1), date(year + 1, 1, 1)
     classes = await look.document(ResourceKind.EMISSIONS, Query(*period, ("device_class",)))
     entities = await look.document(ResourceKind.EMISSIONS, Query(*period, ("entity",)))
@@ -61,7 +63,8 @@ async def quality(look: Look) -> Mapping[str, object]:
         _methods(classes.tables["rows"], w),
         w.count("quality.doubts", doubts) if doubts else "",
     )
-    return {"page": page}
+    to_choose = sorted({*years, year}, reverse=True)
+    return {"page": page, "year": year, "years": {one: look.link(PATH, year=one) for one in to_choose}}
 
 
 def _tiles(totals: Sequence[Row], w: Words) -> Iterable[tuple[str, str, str]]:

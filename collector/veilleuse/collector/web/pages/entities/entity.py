@@ -7,6 +7,8 @@ Its figures are the answers to a reader of that entity alone: released months, w
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from veilleuse.collector.web.pages.bilan import (
     ENTITY,
     FORMATS,
     badge_of,
+    closing_of,
     coverage_of,
     number_of,
     with_summary,
@@ -66,6 +69,8 @@ class EntityPage:
     year: int
     badge: str
     """provisional or closed."""
+    status: str
+    """Of a closed year: when it was closed, and by whom."""
     trail: tuple[tuple[str, str], ...]
     """(name, address) of the branches above; the address is empty for this one."""
     tiles: tuple[tuple[str, str, str], ...]
@@ -95,7 +100,7 @@ async def entity(look: Look) -> Mapping[str, object] | Response:
         if form not in FORMATS:
             raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {', '.join(FORMATS)}")
         shown = await with_summary(look, by_class, _query(year, "device_class", name), form)
-        return await look.file(shown, form, f"veilleuse-{year}-entity")
+        return await look.file(shown, form, f"veilleuse-{year}-{_file_name(name)}")
     by_month = await look.document(ResourceKind.EMISSIONS, _query(year, "month", name))
     indicators = await look.document(ResourceKind.INDICATORS, _query(year, "", name))
     depth = len((name or common_branch(known)).split(ENTITY_SEPARATOR)) + 1 if known else 1
@@ -103,6 +108,12 @@ async def entity(look: Look) -> Mapping[str, object] | Response:
     page = _page(look, year, name, (by_class, by_month, indicators), below, places)
     to_choose = sorted({*years, year}, reverse=True)
     return {"page": page, "years": {one: look.link(PATH, name=name or None, year=one) for one in to_choose}}
+
+
+def _file_name(entity: str) -> str:
+    """Return the last part of a path as letters, digits and hyphens of ASCII."""
+    plain = unicodedata.normalize("NFKD", entity.rpartition(ENTITY_SEPARATOR)[2]).encode("ascii", "ignore")
+    return "-".join(re.findall("[a-z0-9]+", plain.decode().lower())) or "entity"
 
 
 def _query(year: int, dimension: str, name: str = "") -> Query:
@@ -144,6 +155,7 @@ def _page(
         name.rpartition(ENTITY_SEPARATOR)[2] or w("entity.all"),
         year,
         badge_of(by_class),
+        closing_of(by_class, w),
         tuple(_trail(look, name, year)),
         tuple(_tiles(totals, w)),
         _classes(by_class.tables["rows"], w),

@@ -290,7 +290,8 @@ def _saving_interval(row: Row, w: Words) -> str:
     if "saving_lo95_kwh" not in row:
         return ""
     low, high = (_saving(row, f"saving_{end}95_kwh", w) for end in ("lo", "hi"))
-    return w("amounts.interval", low=low, high=high, interval=w.word("interval", "95 %"))
+    interval = w("amounts.interval", low=low, high=high, interval=w.word("interval", "95 %"))
+    return interval if row.get("claimed") == "yes" else w("reen.not_claimed", interval=interval)
 
 
 def _perimeters(rows: Iterable[Row], w: Words) -> Grid | None:
