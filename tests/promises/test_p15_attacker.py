@@ -51,6 +51,8 @@ from tests.support.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.account import group_sums
 from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.factors.book import book_of
+from veilleuse.collector.model.accounts import Role
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.release import tables as release_tables
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
@@ -287,8 +289,8 @@ def test_the_silence_of_one_is_in_no_number(tmp_path: Path) -> None:
 
 @pytest.mark.promise("P15")
 def test_the_pages_tell_nothing_more_than_the_api(tmp_path: Path) -> None:
-    """Each energy, emission and share on a page is of the API's answers to the same reader: a row rounded, a
-    sum of rows by entity, or their share of the whole."""
+    """Each energy, emission and share on a page is of the API's answers to the same reader, or to that of a
+    branch: a row rounded, a sum of rows by entity, or their share of the whole."""
     year = "from=2026-01-01&to=2027-01-01"
     asked = [(kind, group) for kind in ("emissions", "indicators") for group in QUESTIONS]
     with Watched(tmp_path, 1) as data:
@@ -298,6 +300,11 @@ def test_the_pages_tell_nothing_more_than_the_api(tmp_path: Path) -> None:
             answers = [
                 reading.get(f"/api/v1/{kind}?{year}&group_by={group}", token).json() for kind, group in asked
             ]
+            entities_told = (str(row.get("entity", "")) for answer in answers for row in answer["rows"])
+            for branch in sorted({name.partition(" > ")[0] for name in entities_told} - {"", AUTRES}):
+                own = reading.account(f"reader of {branch}", Role.READER, branch)
+                question = f"/api/v1/emissions?{year}&group_by=device_class"
+                answers.append(reading.get(question, own).json())
             pages = {path: reading.get(f"{path}lang=en", token).text for path in PAGES}
     w, texts = words("en"), set[str]()
     for answer in answers:

@@ -126,7 +126,9 @@ def read_by_everybody(stack: Stack) -> tuple[str, Places]:
     """Return the machine's id, and all output of commands, pages, API and exports."""
     said, today = Said(stack), datetime.now(UTC).date()
     period = (f"--from={today - timedelta(days=1)}", f"--to={today + timedelta(days=2)}")
-    token = json.loads(stack.must("veilleuse", "account", "create", "reader", "--json"))["token"]
+    token = json.loads(stack.must("veilleuse", "account", "create", "reader", "--role", "admin", "--json"))[
+        "token"
+    ]
     (host,) = json.loads(stack.must("veilleuse", "hosts", "list", "--json"))
     agent_id = host["agent_id"]
     export = stack.folder / "export.json"
