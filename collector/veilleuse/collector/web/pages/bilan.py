@@ -61,6 +61,8 @@ _COLUMNS: Final = {"class": "device_class", "month": "period_from"}
 FORMATS: Final = ("pdf", "xlsx", "csv", "json")
 _RELEASED: Final = "released"
 _CLOSED: Final = (YearState.CLOSED_PROVISIONAL.value, YearState.CLOSED_DEFINITIVE.value)
+_MOST_ASKED: Final = 6
+"""Groups whose own figure is asked for their interval: each takes a part of a second."""
 _ROUNDING: Final = 1e-6
 """Largest relative difference of a sum of rounded rows and their rounded total."""
 _OTHER_COVERAGE: Final = 1.5
@@ -124,7 +126,9 @@ async def bilan(look: Look) -> Mapping[str, object] | Response:
     )
     before, why_not = await year_before(look, of_year, year)
     rows = document.tables["totals" if by == "month" and document.tables.get("totals") else "rows"]
-    groups = [await _with_interval(look, one, year) for one in _groups(rows, by)]
+    groups = _groups(rows, by)
+    if len(groups) <= _MOST_ASKED:
+        groups = [await _with_interval(look, one, year) for one in groups]
     page = _page(look, document, of_year.tables.get("totals", ()), groups, year, by, before, why_not)
     links = {one: look.link(PATH, year=one, by=by) for one in sorted({*years, year}, reverse=True)}
     return {"page": page, "years": links, "bys": BY}
@@ -136,7 +140,7 @@ async def _with_interval(look: Look, one: _Group, year: int) -> _Group:
         return one
     query = replace(year_query(year, "device_class"), entities=(one.name,))
     totals = (await look.document(ResourceKind.EMISSIONS, query)).tables.get("totals", ())
-    return replace(one, ends=ends_of(totals[0]) if len(totals) == 1 else None)
+    return replace(one, ends=ends_of(totals[0]) if len(totals) == 1 else None, is_sum=False)
 
 
 async def with_summary(look: Look, document: Document, query: Query, form: str) -> Document:
@@ -237,14 +241,11 @@ class _Group:
     amounts: Amounts
     rows: tuple[Row, ...]
     ends: Ends | None
+    is_sum: bool
+    """True where the interval is a sum of others."""
     is_entity: bool = False
     is_room: bool = False
     """True for what server rooms draw beside the entities' servers."""
-
-    @property
-    def is_sum(self) -> bool:
-        """Tell whether the interval is a sum of others."""
-        return len(self.rows) > 1 and not self.is_entity and self.ends is not None
 
 
 def _groups(rows: Sequence[Row], by: str) -> list[_Group]:
@@ -257,20 +258,16 @@ def _groups(rows: Sequence[Row], by: str) -> list[_Group]:
             name = ENTITY_SEPARATOR.join(name.split(ENTITY_SEPARATOR)[:depth])
         is_room = by == "entity" and not name and row.get("population") == Population.SERVER
         found.setdefault((name, is_room), []).append(row)
-    groups = [
-        _Group(
-            name,
-            sum(map(amounts_of, same), Amounts()),
-            tuple(same),
-            sum_ends(same),
-            by == "entity" and name not in ("", AUTRES),
-            is_room,
-        )
-        for (name, is_room), same in found.items()
-    ]
+    groups = [_group(name, tuple(same), by, is_room=is_room) for (name, is_room), same in found.items()]
     if by == "month":
         return sorted(groups, key=lambda one: one.name)
     return sorted(groups, key=lambda one: one.amounts.grams or Fraction(-1), reverse=True)
+
+
+def _group(name: str, rows: tuple[Row, ...], by: str, *, is_room: bool) -> _Group:
+    ends, is_entity = sum_ends(rows), by == "entity" and name not in ("", AUTRES)
+    amounts = sum(map(amounts_of, rows), Amounts())
+    return _Group(name, amounts, rows, ends, len(rows) > 1 and ends is not None, is_entity, is_room)
 
 
 def _first_fork(rows: Iterable[Row]) -> int:
