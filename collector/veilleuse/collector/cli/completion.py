@@ -112,11 +112,8 @@ def _bash(known: list[_Command]) -> Iterator[str]:
     yield "    COMPREPLY=()"
     yield from _walk(known, 'for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do', "done")
     yield '    case "$node $before" in'
-    for one in known:
-        for option in one.options:
-            if option.values is not None:
-                names = "|".join(f"'{one.node} {name}'" for name in option.names)
-                yield f"        {names}) words='{' '.join(option.values)}' ;;"
+    for names, listed in _values_after(known):
+        yield f"        {names}) words='{' '.join(listed)}' ;;"
     yield '        *) case "$node" in'
     for one in known:
         names_of_options = chain.from_iterable(option.names for option in one.options)
@@ -142,12 +139,9 @@ def _zsh(known: list[_Command]) -> Iterator[str]:
     yield "    local -a commands options values"
     yield from _walk(known, 'for word in "${(@)words[2,CURRENT-1]}"; do', "done")
     yield '    case "$node $before" in'
-    for one in known:
-        for option in one.options:
-            if option.values is not None:
-                names = "|".join(f"'{one.node} {name}'" for name in option.names)
-                does = "_files" if option.values == (FILES,) else f"compadd -- {' '.join(option.values)}"
-                yield f"        {names}) {does}; return ;;"
+    for names, listed in _values_after(known):
+        does = "_files" if listed == (FILES,) else f"compadd -- {' '.join(listed)}"
+        yield f"        {names}) {does}; return ;;"
     yield "    esac"
     yield '    case "$node" in'
     for one in known:
@@ -194,6 +188,14 @@ def _fish(known: list[_Command]) -> Iterator[str]:
 
 
 _WRITERS: Final = {Shell.BASH: _bash, Shell.ZSH: _zsh, Shell.FISH: _fish}
+
+
+def _values_after(known: list[_Command]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield (pattern of the command and option before a value, possible values)."""
+    for one in known:
+        for option in one.options:
+            if option.values is not None:
+                yield "|".join(f"'{one.node} {name}'" for name in option.names), option.values
 
 
 def _walk(known: list[_Command], begin: str, end: str) -> Iterator[str]:

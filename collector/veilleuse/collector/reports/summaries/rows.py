@@ -169,9 +169,17 @@ def _coverage(rows: Sequence[Row]) -> dict[str, Value]:
     """Return the observed share of the time; nothing where no machine has an agent."""
     if len(rows) == 1:
         return {name: rows[0][name] for name in ("coverage_states",) if rows[0].get(name)}
-    time = sum(number(row, "machine_days_fleet") or 0.0 for row in rows)
-    known = sum(number(row, "machine_days_observed") or 0.0 for row in rows)
-    return {"coverage_states": min(1.0, known / time)} if time and known else {}
+    share = observed_share(rows)
+    return {} if share is None else {"coverage_states": min(1.0, share)}
+
+
+def observed_share(rows: Iterable[Row]) -> float | None:
+    """Return the observed share of the machines' time; None where no machine has an agent."""
+    observed = fleet = 0.0
+    for row in rows:
+        fleet += number(row, "machine_days_fleet") or 0.0
+        observed += number(row, "machine_days_observed") or 0.0
+    return observed / fleet if fleet and observed else None
 
 
 def group_rows(document: Document, dimension: str, total: float | None) -> list[Row]:

@@ -158,9 +158,8 @@ async def actions(look: Look) -> Mapping[str, object] | Response:
         document = recommendations_document(
             _inside(found, branch), _actions_at(found, branch), found.writer, found.answer.head
         )
-        if (
-            look.is_admin and found.facts.actions
-        ):  # measured savings are not published, nor is a file with them
+        if look.is_admin and found.facts.actions:
+            # measured savings are not published, nor is a file with them
             document = replace(document, head={**document.head, BASIS: Basis.UNRELEASED.value})
         return await look.file(document, form, f"veilleuse-actions-{months[-1].first:%Y-%m}")
     return {"page": _page(look, found, months)}

@@ -31,6 +31,7 @@ from veilleuse.collector.reports.summaries.rows import (
     ends_text,
     interval_text,
     number,
+    observed_share,
     signed,
     status_of,
     sum_ends,
@@ -335,17 +336,13 @@ def _share(part: Amounts, whole: Amounts, w: Words) -> str:
 
 def coverage_of(rows: Iterable[Row], w: Words) -> str:
     """Write the observed share of the machines' time, weighted by it; DASH where no machine has an agent."""
-    observed = fleet = 0.0
-    for row in rows:
-        fleet += number_of(row, "machine_days_fleet")
-        observed += number_of(row, "machine_days_observed")
-    return w.percent(observed / fleet) if fleet and observed else DASH
+    share = observed_share(rows)
+    return DASH if share is None else w.percent(share)
 
 
 def number_of(row: Row, name: str) -> float:
     """Return a number of a row, 0 where it has none: for sums only."""
-    value = row.get(name)
-    return float(value) if isinstance(value, int | float) else 0.0
+    return number(row, name) or 0.0
 
 
 def _months(groups: Sequence[_Group], w: Words) -> object:

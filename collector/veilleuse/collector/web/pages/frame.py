@@ -154,11 +154,11 @@ class Look:
 
     async def is_simulated(self) -> bool:
         """Tell whether the data directory is simulated; it stays what it is."""
-        known = self.context.results.get("simulated")
-        if known is None:
-            kind = (await self.snapshot()).fleet.kind
-            known = self.context.results["simulated"] = (None, kind.simulated)
-        return bool(known[1])
+
+        async def make() -> bool:
+            return (await self.snapshot()).fleet.kind.simulated
+
+        return await self.kept("simulated", None, make)
 
     async def read(self, job: Callable[[ReadStore], T]) -> T:
         """Run a job with an opened store, in a thread. Raises Problem."""

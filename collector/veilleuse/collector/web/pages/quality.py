@@ -18,7 +18,7 @@ from veilleuse.collector.documents.document import Row
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
-from veilleuse.collector.reports.summaries.rows import interval_text, sum_ends
+from veilleuse.collector.reports.summaries.rows import ends_of, interval_text, sum_ends
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import ENTITY, coverage_of, number_of, years_of
 from veilleuse.collector.web.pages.frame import Look
@@ -85,10 +85,8 @@ def _tiles(totals: Sequence[Row], w: Words) -> Iterable[tuple[str, str, str]]:
 
 def _ends(row: Row) -> tuple[float, float]:
     """Return the ends of a row's energy, kWh; (0, 0) without an interval."""
-    for kind in ("95", "_sample"):
-        if f"kwh_lo{kind}" in row:
-            return number_of(row, f"kwh_lo{kind}"), number_of(row, f"kwh_hi{kind}")
-    return 0.0, 0.0
+    ends = ends_of(row, "kwh")
+    return (0.0, 0.0) if ends is None else ends[1:]
 
 
 def _variances(rows: Iterable[Row]) -> dict[str, float]:
