@@ -58,13 +58,15 @@ class Sources:
 
         Only these may be shown one by one.
         """
+        servers = [host for population in sorted(EXEMPT) for host in self.reader.hosts(population)]
+        if not servers:
+            return ()
         people = {
             host_id
             for asset in self.assets
             if asset.population is not None and asset.population not in EXEMPT
             for host_id in asset.host_ids
         }
-        servers = (host for population in sorted(EXEMPT) for host in self.reader.hosts(population))
         return tuple(host for host in servers if host.host_id not in people)
 
     @cached_property
