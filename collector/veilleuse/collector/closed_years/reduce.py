@@ -282,8 +282,7 @@ def _screens_of(values: Vector) -> Vector:
 
 def _rest_of(values: Vector) -> Vector:
     """Return what is not of screens, without the agent's own CPU time: no statistics have that."""
-    first, end = SCREENS
-    own = PLACE[OWN_CPU]
+    (first, end), own = SCREENS, PLACE[OWN_CPU]
     return (*values[:first], *NOTHING[first:end], *values[end:own], 0, *values[own + 1 :])
 
 

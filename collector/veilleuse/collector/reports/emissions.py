@@ -76,6 +76,7 @@ from veilleuse.collector.reports.fleet_year import (
     year_figures,
 )
 from veilleuse.collector.reports.inputs import Sources
+from veilleuse.collector.reports.own_use import own_months, own_use_rows
 from veilleuse.collector.reports.rooms import no_room_warning, room_warnings
 from veilleuse.collector.reports.year_statistics_file import statistics_of
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
@@ -158,6 +159,8 @@ class EmissionsReport:
     """Errors and doubts about its server rooms; the document holds them too."""
     signed_year: SignedYear | None = None
     """Sign-off of a closed year; the commands add it to the document."""
+    own: tuple[Row, ...] = ()
+    """What Veilleuse itself used."""
 
 
 def emissions_report_of(
@@ -234,7 +237,7 @@ def released_report(
         head = _head(sources, query, data)
         if servers:
             head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
-        return _build_report(statement, periods, {**head, **facts})
+        return _build_report(statement, periods, {**head, **facts}, _own_use(sources, query))
     statement = mark_rows(statement, closed, first_statement(sources.closings, closed, query))
     if not query.entities and query.basis is Basis.RELEASED:
         own = closed_figures(sources.closings, query.first.year, (), None, compare=True)
@@ -245,7 +248,7 @@ def released_report(
     if not servers:
         head_of_closed |= dict.fromkeys(UNDECLARED)
     return replace(
-        _build_report(statement, periods, head_of_closed),
+        _build_report(statement, periods, head_of_closed, _own_use(sources, query)),
         signed_year=read_signed_year(sources.closings, closed.report),
     )
 
@@ -319,7 +322,9 @@ def prepare_for_publication(report: EmissionsReport) -> EmissionsReport:
             "months that ended, by entity, population, device class, perimeter, year or month"
         )
     kept = {name: value for name, value in head.items() if name not in _LIVE}
-    made = _build_report(replace(report.statement, year=()), report.periods, {**kept, PUBLIC: True})
+    made = _build_report(
+        replace(report.statement, year=()), report.periods, {**kept, PUBLIC: True}, report.own
+    )
     return replace(made, signed_year=report.signed_year)
 
 
@@ -371,12 +376,23 @@ def _head_of_closed(sources: Sources, query: Query, closed: ClosedRevision) -> H
 
 
 def _build_report(
-    statement: EmissionsStatement, periods: tuple[PeriodFigures, ...], head: Head
+    statement: EmissionsStatement,
+    periods: tuple[PeriodFigures, ...],
+    head: Head,
+    own: tuple[Row, ...] = (),
 ) -> EmissionsReport:
     texts = _texts(statement)
     warnings = tuple(_warnings(periods, head))
-    document = emissions_report.document(statement, head, texts, _equivalents(statement), warnings)
-    return EmissionsReport(statement, periods, document, warnings)
+    document = emissions_report.document(statement, head, texts, _equivalents(statement), warnings, own)
+    return EmissionsReport(statement, periods, document, warnings, own=own)
+
+
+def _own_use(sources: Sources, query: Query) -> tuple[Row, ...]:
+    """Return what Veilleuse itself used, of the whole fleet; none for readers of some entities."""
+    if query.entities or query.basis is Basis.OBSERVED:
+        return ()
+    months = own_months(sources.published, query.first, query.end, query.k_anonymity)
+    return tuple(own_use_rows(months, query.first, query.end))
 
 
 def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[str, str]]:

@@ -13,6 +13,7 @@ from veilleuse.collector.documents.document import LANGUAGES, PUBLIC, SHOWN, Cha
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.model.figures import COLUMNS, SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
 from veilleuse.collector.model.query import Basis
+from veilleuse.collector.reports import own_use
 
 FIRST_COLUMNS: Final = (
     "period_from",
@@ -31,7 +32,11 @@ UNDER_WAY: Final = "The period is not over: its days count up to under_way_until
 NOT_SOURCED: Final = "A factor is not sourced: its number at its publisher, or the day it was read, is not known (factor_sourced)."
 Texts: TypeAlias = Mapping[str, Mapping[str, str]]
 """Column → language → text."""
-_ORDER: Final = (*FIRST_COLUMNS, *(name for name in COLUMNS if name not in FIRST_COLUMNS))
+_ORDER: Final = (
+    *FIRST_COLUMNS,
+    *(name for name in COLUMNS if name not in FIRST_COLUMNS),
+    *own_use.COLUMNS,
+)
 BASIS: Final = "basis"
 """Field of a report's head: a word of Basis."""
 _OWN_ESTIMATE: Final = {
@@ -97,12 +102,13 @@ def document(
     shown: Iterable[Texts] = (),
     equivalents: Iterable[Row] = (),
     warnings: Iterable[Text] = (),
+    own: Sequence[Row] = (),
 ) -> Document:
     """Build the report of a statement; `head` describes the query.
 
     `shown` holds the texts for people of each row, total, memo and row of the year, in this order.
     `equivalents` are at most three comparisons with the total. `warnings` are errors and doubts about its
-    figures.
+    figures. `own`: rows of what Veilleuse itself used, in no total.
     """
     texts = iter(shown)
     rows, totals, memo, year = (
@@ -117,6 +123,7 @@ def document(
             "totals": totals,
             "memo": memo,
             **({"year": year} if year else {}),
+            **({own_use.TABLE: own} if own else {}),
             "items": list(statement.items),
             "contracts": list(statement.contracts),
             "home_shares": list(statement.homes),
@@ -124,12 +131,13 @@ def document(
             "equivalents": list(equivalents),
             "withheld": list(statement.withheld),
         },
-        tabular=("rows", "totals", "memo", *(("year",) if year else ())),
+        tabular=("rows", "totals", "memo", *(("year",) if year else ()), *((own_use.TABLE,) if own else ())),
         assumptions=(
             *warnings,
             *_general_notes((*rows, *totals, *memo), head.get(BASIS)),
             *_notes(statement, is_released=_is_released(head)),
             *_head_notes(head),
+            *((own_use.NOTE,) if own else ()),
         ),
         charts=tuple(_charts(rows, totals)),
         titles={
