@@ -51,6 +51,8 @@ _VALUES: Final = {
     "ratio": '{{ $value | printf "%.1f" }}',
     "percent": "{{ $value | humanizePercentage }}",
     "duration": "{{ $value | humanizeDuration }}",
+    "first": "YYYY-MM-DD",
+    "end": "YYYY-MM-DD",
 }
 """Placeholder of a sentence → Prometheus' template."""
 _CLOSED: Final = {
