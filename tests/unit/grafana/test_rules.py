@@ -29,14 +29,17 @@ from veilleuse.collector.exposition.conditions import (
 from veilleuse.collector.exposition.prometheus import Exposition
 
 CASES = [
-    pytest.param(
-        condition, severity, beyond, id=f"{condition.name}-{severity}-{'beyond' if beyond else 'at'}"
-    )
+    (condition, severity, beyond)
     for condition in TABLE
     for severity in condition.bounds
     for beyond in (True, False)
 ]
 """Each alert with a sample just beyond its bound, and with one at the bound."""
+
+
+def name_of(part: object) -> str:
+    """Return the name of a part of a case."""
+    return part.name if isinstance(part, Condition) else str(part)
 
 
 def labels_of(condition: Condition) -> dict[str, str]:
@@ -105,8 +108,7 @@ def expected(condition: Condition, value: float) -> dict[str, int]:
 def test_prometheus_judges_as_the_table(tmp_path):
     """Each expression fires just beyond its bound and not at it (promtool), after its time."""
     files = []
-    for number, case in enumerate(CASES):
-        condition, severity, beyond = case.values
+    for number, (condition, severity, beyond) in enumerate(CASES):
         value = value_of(condition, severity, beyond=beyond)
         file = tmp_path / f"{number}.yml"
         file.write_text(promtool_file(condition, value, expected(condition, value)), encoding="utf-8")
@@ -116,7 +118,7 @@ def test_prometheus_judges_as_the_table(tmp_path):
     assert done.stdout.count("SUCCESS") == len(CASES)
 
 
-@pytest.mark.parametrize(("condition", "severity", "beyond"), CASES)
+@pytest.mark.parametrize(("condition", "severity", "beyond"), CASES, ids=name_of)
 def test_the_page_judges_as_the_table(condition, severity, beyond):
     """The page and `doctor` find a sample beyond its bound, and none at it; of growth they see nothing."""
     out, now = Exposition(), 2_000_000_000.0
