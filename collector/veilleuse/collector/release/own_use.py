@@ -83,7 +83,7 @@ def build_own_use(
     spent = None if collector is None else collector.get(OWN_CPU, 0)
     return OwnMonth(
         context.month.part,
-        tuple(_agents(of, found, collector, context.k) for of, found in sorted(by_population.items())),
+        tuple(_agents(of, found, collector, context) for of, found in sorted(by_population.items())),
         spent,
         None if spent is None else collector_millijoules(spent),
         _avoidable(indicators),
@@ -105,16 +105,20 @@ def _agents(
     population: Population,
     machines: Sequence[IndicatorMachine],
     collector: Mapping[str, int] | None,
-    k: int,
+    context: MonthContext,
 ) -> AgentsUse:
+    is_exempt, k = population in EXEMPT, context.k
+    released = sum(
+        sums.hosts for row, sums in context.uses.items() if row.population is population and not row.memo
+    )
     reporting = [one for one in machines if _reports(one)]
     energies = {
         one.host_id: _millijoules(one.thread_slope_microwatts or 0, one.own_cpu_milliseconds)
         for one in reporting
     }
     is_known = len(reporting) * 100 >= REPORTING_PERCENT * len(machines)
-    is_exempt = population in EXEMPT
-    shows_energy = is_known and (is_exempt or is_safe(energies, k))
+    # Machines that came, moved or were forgotten since the month was released: no second count of them.
+    shows_energy = is_known and (is_exempt or (released == len(machines) and is_safe(energies, k)))
     shows_time = shows_energy and (is_exempt or _time_is_safe(reporting, k))
     received, sent = (
         None if collector is None else collector.get(f"{population.value}_{name}_bytes", 0)
@@ -122,7 +126,7 @@ def _agents(
     )
     return AgentsUse(
         population,
-        len(machines),
+        len(machines) if is_exempt else released,
         sum(energies.values()) if shows_energy else None,
         sum(one.own_cpu_milliseconds for one in reporting) if shows_time else None,
         received,

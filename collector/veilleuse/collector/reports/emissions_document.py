@@ -32,11 +32,7 @@ UNDER_WAY: Final = "The period is not over: its days count up to under_way_until
 NOT_SOURCED: Final = "A factor is not sourced: its number at its publisher, or the day it was read, is not known (factor_sourced)."
 Texts: TypeAlias = Mapping[str, Mapping[str, str]]
 """Column → language → text."""
-_ORDER: Final = (
-    *FIRST_COLUMNS,
-    *(name for name in COLUMNS if name not in FIRST_COLUMNS),
-    *own_use.COLUMNS,
-)
+_ORDER: Final = (*FIRST_COLUMNS, *(name for name in COLUMNS if name not in FIRST_COLUMNS))
 BASIS: Final = "basis"
 """Field of a report's head: a word of Basis."""
 _OWN_ESTIMATE: Final = {
@@ -117,7 +113,7 @@ def document(
     )
     return Document(
         head={"kind": "emissions", "ledger": "official", **head},
-        columns=_ORDER,
+        columns=(*_ORDER, *own_use.COLUMNS) if own else _ORDER,
         tables={
             "rows": rows,
             "totals": totals,
