@@ -48,7 +48,7 @@ WHO: Final = "veilleuse simulate"
 Progress = Callable[[str, int, int], None]
 """(step, done, total)."""
 _RECORDS_BETWEEN: Final = 8_192
-_DAY_CPU_MILLISECONDS, _PUSH_CPU_MILLISECONDS = 120_000, 4
+_DAY_CPU_MILLISECONDS, _PUSH_CPU_MILLISECONDS = 200_000, 4
 """CPU time of the collector: of a day without calls, and of a push; measured with `make run`, rounded."""
 _ANSWER_BYTES: Final = 60
 _PART_BYTES: Final = 600_000
