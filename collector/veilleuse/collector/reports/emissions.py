@@ -76,7 +76,6 @@ from veilleuse.collector.reports.fleet_year import (
     year_figures,
 )
 from veilleuse.collector.reports.inputs import Sources
-from veilleuse.collector.reports.own_use import own_months, own_use_rows
 from veilleuse.collector.reports.rooms import no_room_warning, room_warnings
 from veilleuse.collector.reports.year_statistics_file import statistics_of
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
@@ -159,8 +158,6 @@ class EmissionsReport:
     """Errors and doubts about its server rooms; the document holds them too."""
     signed_year: SignedYear | None = None
     """Sign-off of a closed year; the commands add it to the document."""
-    own: tuple[Row, ...] = ()
-    """What Veilleuse itself used."""
 
 
 def emissions_report_of(
@@ -237,7 +234,7 @@ def released_report(
         head = _head(sources, query, data)
         if servers:
             head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
-        return _build_report(statement, periods, {**head, **facts}, _own_use(sources, query))
+        return _build_report(statement, periods, {**head, **facts})
     statement = mark_rows(statement, closed, first_statement(sources.closings, closed, query))
     if not query.entities and query.basis is Basis.RELEASED:
         own = closed_figures(sources.closings, query.first.year, (), None, compare=True)
@@ -248,7 +245,7 @@ def released_report(
     if not servers:
         head_of_closed |= dict.fromkeys(UNDECLARED)
     return replace(
-        _build_report(statement, periods, head_of_closed, _own_use(sources, query)),
+        _build_report(statement, periods, head_of_closed),
         signed_year=read_signed_year(sources.closings, closed.report),
     )
 
@@ -322,9 +319,7 @@ def prepare_for_publication(report: EmissionsReport) -> EmissionsReport:
             "months that ended, by entity, population, device class, perimeter, year or month"
         )
     kept = {name: value for name, value in head.items() if name not in _LIVE}
-    made = _build_report(
-        replace(report.statement, year=()), report.periods, {**kept, PUBLIC: True}, report.own
-    )
+    made = _build_report(replace(report.statement, year=()), report.periods, {**kept, PUBLIC: True})
     return replace(made, signed_year=report.signed_year)
 
 
@@ -363,6 +358,7 @@ def _head_of_closed(sources: Sources, query: Query, closed: ClosedRevision) -> H
         **_head(sources, query, closed.terms.data),
         "inventory_imported_on": closed.report["inventory_imported_on"],
         **{name: closed.report.get(name) for name in UNDECLARED},
+        emissions_report.DECLARED_POWERS: sorted(closed.terms.assumptions.declared) or None,
         "k_anonymity": closed.kept.k,
         "state": closed_year.state.value,
         "report_id": closed_year.report_id,
@@ -376,23 +372,12 @@ def _head_of_closed(sources: Sources, query: Query, closed: ClosedRevision) -> H
 
 
 def _build_report(
-    statement: EmissionsStatement,
-    periods: tuple[PeriodFigures, ...],
-    head: Head,
-    own: tuple[Row, ...] = (),
+    statement: EmissionsStatement, periods: tuple[PeriodFigures, ...], head: Head
 ) -> EmissionsReport:
     texts = _texts(statement)
     warnings = tuple(_warnings(periods, head))
-    document = emissions_report.document(statement, head, texts, _equivalents(statement), warnings, own)
-    return EmissionsReport(statement, periods, document, warnings, own=own)
-
-
-def _own_use(sources: Sources, query: Query) -> tuple[Row, ...]:
-    """Return what Veilleuse itself used, of the whole fleet; none for readers of some entities."""
-    if query.entities or query.basis is Basis.OBSERVED:
-        return ()
-    months = own_months(sources.published, query.first, query.end, query.k_anonymity)
-    return tuple(own_use_rows(months, query.first, query.end))
+    document = emissions_report.document(statement, head, texts, _equivalents(statement), warnings)
+    return EmissionsReport(statement, periods, document, warnings)
 
 
 def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[str, str]]:
@@ -456,6 +441,7 @@ def _head(sources: Sources, query: Query, data: str) -> dict[str, Value | list[s
         "data": data,
         "state": "open",
         "years_of_statistics": statistics_of(sources, query.first, query.end) or None,
+        emissions_report.DECLARED_POWERS: sorted(sources.declared_powers.by_class) or None,
         "method_version": METHOD_VERSION,
         "periods_not_derived": sources.reader.dirty_count(),
         "unexplained_milliseconds": _unexplained_milliseconds(sources, query),

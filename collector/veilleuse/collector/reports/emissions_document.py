@@ -13,7 +13,6 @@ from veilleuse.collector.documents.document import LANGUAGES, PUBLIC, SHOWN, Cha
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.model.figures import COLUMNS, SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
 from veilleuse.collector.model.query import Basis
-from veilleuse.collector.reports import own_use
 
 FIRST_COLUMNS: Final = (
     "period_from",
@@ -40,6 +39,8 @@ _OWN_ESTIMATE: Final = {
     "en": "The year’s own estimate",
 }
 """Title of what stands beside a closed year's released months; not to be published (docs/closing.md)."""
+DECLARED_POWERS: Final = "declared_powers"
+"""Key of the head: classes at a declared power."""
 _NOT_RELEASED: Final = {"fr": "Périodes non publiées", "en": "Periods not published"}
 MOST_BARS: Final = 40
 FULL_NOTE: Final = "95 % intervals on the log scale hold sampling, models and, for emissions, the factor, which enters once, on the sum."
@@ -98,13 +99,12 @@ def document(
     shown: Iterable[Texts] = (),
     equivalents: Iterable[Row] = (),
     warnings: Iterable[Text] = (),
-    own: Sequence[Row] = (),
 ) -> Document:
     """Build the report of a statement; `head` describes the query.
 
     `shown` holds the texts for people of each row, total, memo and row of the year, in this order.
     `equivalents` are at most three comparisons with the total. `warnings` are errors and doubts about its
-    figures. `own`: rows of what Veilleuse itself used, in no total.
+    figures.
     """
     texts = iter(shown)
     rows, totals, memo, year = (
@@ -113,13 +113,12 @@ def document(
     )
     return Document(
         head={"kind": "emissions", "ledger": "official", **head},
-        columns=(*_ORDER, *own_use.COLUMNS) if own else _ORDER,
+        columns=_ORDER,
         tables={
             "rows": rows,
             "totals": totals,
             "memo": memo,
             **({"year": year} if year else {}),
-            **({own_use.TABLE: own} if own else {}),
             "items": list(statement.items),
             "contracts": list(statement.contracts),
             "home_shares": list(statement.homes),
@@ -127,13 +126,12 @@ def document(
             "equivalents": list(equivalents),
             "withheld": list(statement.withheld),
         },
-        tabular=("rows", "totals", "memo", *(("year",) if year else ()), *((own_use.TABLE,) if own else ())),
+        tabular=("rows", "totals", "memo", *(("year",) if year else ())),
         assumptions=(
             *warnings,
             *_general_notes((*rows, *totals, *memo), head.get(BASIS)),
             *_notes(statement, is_released=_is_released(head)),
             *_head_notes(head),
-            *((own_use.NOTE,) if own else ()),
         ),
         charts=tuple(_charts(rows, totals)),
         titles={
@@ -258,6 +256,14 @@ def _head_notes(head: Head) -> Iterable[Text]:
             f"conservées avant, sans machine, avec les facteurs d’aujourd’hui : {told}.",
             "en": "A year that is not closed and whose months of machines have gone: computed from the statistics that the collector had "
             f"kept of it before, without machines, with the factors of today: {told}.",
+        }
+    if classes := head.get(DECLARED_POWERS):
+        told = ", ".join(map(str, classes)) if isinstance(classes, list) else str(classes)
+        yield {
+            "fr": f"Puissances déclarées par un autre inventaire, que personne n’a mesurées, pour : {told}. Là où rien de ce type n’est mesuré, "
+            "l’énergie est un ordre de grandeur (base declared_power, GSD² 4).",
+            "en": f"Powers that another inventory declared and nobody measured are in force for: {told}. Where nothing of such a class is "
+            "measured, its energy is an order of magnitude (basis declared_power, GSD² 4).",
         }
     if head.get(PUBLIC):
         yield {

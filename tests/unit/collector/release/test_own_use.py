@@ -16,8 +16,8 @@ from tests.unit.collector.release.test_indicators_of_pcs import PART, TOWERS, be
 from veilleuse.collector.model.indicators import BandUse, Figure, IndicatorMachine
 from veilleuse.collector.release.indicator_rows import IndicatorMonth, IndicatorRow
 from veilleuse.collector.release.indicators import MonthContext
+from veilleuse.collector.release.own_rows import own_use_rows, whole_use
 from veilleuse.collector.release.own_use import OWN_USE, AgentsUse, OwnMonth, build_own_use
-from veilleuse.collector.reports.own_use import own_use_rows, whole_use
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, Population
 
@@ -140,7 +140,7 @@ def test_the_ratio_is_of_the_months_that_know_both():
     """A month without the collector's part is in no ratio, and its agents are told still."""
     unknown = month(2, collector_cpu_milliseconds=None, collector_energy_millijoules=None)
     whole = whole_use([month(1), unknown])
-    assert (whole["own_months"], whole["kwh_own"], whole["kwh_avoidable_per_kwh_own"]) == (1, 1.0, 100.0)
+    assert (whole["own_months"], whole["kwh_own"], whole["own_avoidable_ratio"]) == (1, 1.0, 100.0)
     rows = own_use_rows([month(1), unknown], date(2026, 1, 1), date(2027, 1, 1))
     assert [(row["own_part"], row["own_months"], row["kwh_own"]) for row in rows] == [
         ("agents", 2, 1.0),
@@ -150,4 +150,4 @@ def test_the_ratio_is_of_the_months_that_know_both():
     assert rows[0]["own_received_bytes"] == 20
     assert own_use_rows([], date(2026, 1, 1), date(2027, 1, 1)) == []
     silent = whole_use([month(1, avoidable_kwh=None)])
-    assert (silent["kwh_own"], silent["kwh_avoidable_per_kwh_own"]) == (1.0, None)
+    assert (silent["kwh_own"], silent["own_avoidable_ratio"]) == (1.0, None)

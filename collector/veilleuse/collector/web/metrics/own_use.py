@@ -7,8 +7,8 @@ from __future__ import annotations
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
+from veilleuse.collector.release.own_rows import OwnPart, whole_use
 from veilleuse.collector.release.own_use import OwnMonth
-from veilleuse.collector.reports.own_use import OwnPart, whole_use
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND, joules_from_millijoules
 from veilleuse.wire.vocabulary import Population
@@ -54,6 +54,6 @@ def _month(out: Exposition, month: OwnMonth, time_zone: str) -> None:
         for direction, number in zip(_DIRECTIONS, (one.received_bytes, one.sent_bytes), strict=True):
             if number is not None:
                 out.add(c.OWN_BYTES, (one.population.value, direction), number)
-    ratio = whole_use((month,)).get("kwh_avoidable_per_kwh_own")
+    ratio = whole_use((month,)).get("own_avoidable_ratio")
     if isinstance(ratio, float):
         out.add(c.OWN_AVOIDABLE, (), ratio)

@@ -240,12 +240,12 @@ def _megabytes(row: Row, w: Words) -> str:
 
 
 def _own_ratio(rows: Sequence[Row], w: Words) -> str:
-    whole = next((row for row in rows if "kwh_avoidable_per_kwh_own" in row), None)
+    whole = next((row for row in rows if "own_avoidable_ratio" in row), None)
     if whole is None:
         return ""
     return w(
         "quality.own_ratio",
-        ratio=w.number(float(f"{number_of(whole, 'kwh_avoidable_per_kwh_own'):.2g}")),
+        ratio=w.number(float(f"{number_of(whole, 'own_avoidable_ratio'):.2g}")),
         found=w.kwh(number_of(whole, "kwh_avoidable")),
         spent=w.kwh(number_of(whole, "kwh_own")),
     )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reads what Veilleuse itself used in a period, from its published months.
+"""Adds to a report what Veilleuse itself used in its period, from the published months.
 
 It is a memo: the energy of the agents is in that of their machines already. docs/methodology.md §12.
 """
@@ -8,12 +8,14 @@ It is a memo: the energy of the agents is in that of their machines already. doc
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import date
 from enum import StrEnum
 from typing import Final
 
 from veilleuse.collector.calendars.periods import slices
-from veilleuse.collector.documents.document import Row, Text, Value
+from veilleuse.collector.documents.document import Document, Row, Text, Value
+from veilleuse.collector.model.query import Basis, Query
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.release.own_use import OWN_GSD2, OWN_USE, AgentsUse, OwnMonth
 from veilleuse.collector.release.publications import PublicationCache, publish_nothing
@@ -30,7 +32,7 @@ COLUMNS: Final = (
     "own_received_bytes",
     "own_sent_bytes",
     "kwh_avoidable",
-    "kwh_avoidable_per_kwh_own",
+    "own_avoidable_ratio",
 )
 """Columns of these rows that no other row has."""
 NOTE: Final[Text] = {
@@ -48,6 +50,28 @@ class OwnPart(StrEnum):
     COLLECTOR = "collector"
     WHOLE = "whole"
     """All parts together, over the months in which each is known."""
+
+
+def add_own_rows(document: Document, published: PublicationReader, query: Query) -> Document:
+    """Add these rows to an emissions report of released months of the whole fleet.
+
+    Other reports, and readers of some entities, have none. Raises StoreDamaged, StoreTooNew.
+    """
+    if query.entities or document.head.get("basis") != Basis.RELEASED.value:
+        return document
+    rows = own_use_rows(
+        own_months(published, query.first, query.end, query.k_anonymity), query.first, query.end
+    )
+    if not rows:
+        return document
+    figures = {name: document.tables[name] for name in document.tabular}
+    return replace(
+        document,
+        columns=(*document.columns, *COLUMNS),
+        tables={**figures, TABLE: rows, **document.tables},
+        tabular=(*document.tabular, TABLE),
+        assumptions=(*document.assumptions, NOTE),
+    )
 
 
 def own_months(published: PublicationReader, first: date, end: date, k: int) -> tuple[OwnMonth, ...]:
@@ -89,7 +113,7 @@ def whole_use(months: Iterable[OwnMonth]) -> dict[str, Value | None]:
         "kwh_own": spent,
         "gsd2": OWN_GSD2,
         "kwh_avoidable": avoidable,
-        "kwh_avoidable_per_kwh_own": avoidable / spent if avoidable is not None and spent else None,
+        "own_avoidable_ratio": avoidable / spent if avoidable is not None and spent else None,
     }
 
 
