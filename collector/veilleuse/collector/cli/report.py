@@ -41,7 +41,6 @@ from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, MAX_
 from veilleuse.collector.ports.store import Reader
 from veilleuse.collector.release.figures import find_stretches
 from veilleuse.collector.reports import indicators_document as indicators_report
-from veilleuse.collector.reports import numecoeval as equipment
 from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.emissions import (
     MOST_DAYS_BALANCED,
@@ -50,6 +49,7 @@ from veilleuse.collector.reports.emissions import (
     today,
 )
 from veilleuse.collector.reports.emissions_document import BASIS
+from veilleuse.collector.reports.exchange import numecoeval as equipment
 from veilleuse.collector.reports.indicative import indicative_report_of
 from veilleuse.collector.reports.indicators import compute_indicators, indicator_rows, sum_for_indicators
 from veilleuse.collector.reports.indicators_document import (

@@ -25,8 +25,8 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.factors.static import APART, country_of, zone_names
 from veilleuse.collector.inventory.mapping import DEVICE_CLASSES
 from veilleuse.collector.model.query import AUTRES
-from veilleuse.collector.reports.numecoeval import COUNTRIES as OTHER_NAMES
-from veilleuse.collector.reports.numecoeval import TYPES, equipment_file, kwh_each
+from veilleuse.collector.reports.exchange.numecoeval import COUNTRIES as OTHER_NAMES
+from veilleuse.collector.reports.exchange.numecoeval import TYPES, equipment_file, kwh_each
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

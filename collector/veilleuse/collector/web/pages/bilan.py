@@ -24,7 +24,7 @@ from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.emissions_document import BASIS
-from veilleuse.collector.reports.numecoeval import DIMENSIONS, EQUIPMENT, equipment_file
+from veilleuse.collector.reports.exchange.numecoeval import DIMENSIONS, EQUIPMENT, equipment_file
 from veilleuse.collector.reports.summaries import emissions as emissions_summary
 from veilleuse.collector.reports.summaries.change import compare_years
 from veilleuse.collector.reports.summaries.rows import (

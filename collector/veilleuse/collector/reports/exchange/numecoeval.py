@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Writes released months of a year as physical equipment for NumEcoEval and G4IT. docs/numecoeval.md.
+"""Writes released months of a year as physical equipment for NumEcoEval and G4IT. docs/reports.md.
 
 A row is a group of machines of the emissions report, never a machine. It does no arithmetic on the figures
 but the division of a group's energy by its machines.
