@@ -16,6 +16,7 @@ from veilleuse.collector.model.calendars import (
     SchoolPeriod,
     SchoolZone,
 )
+from veilleuse.collector.model.inventory import DeclaredPowers
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.inventory import Asset, Headcount
 from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
@@ -131,6 +132,10 @@ class StoredYear:
     def perimeters(self) -> tuple[()]:
         """No perimeters were declared."""
         return ()
+
+    def declared_powers(self) -> DeclaredPowers:
+        """No powers were declared."""
+        return DeclaredPowers()
 
     def mappings(self) -> tuple[()]:
         return ()
