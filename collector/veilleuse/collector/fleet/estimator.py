@@ -71,9 +71,9 @@ class Assumptions:
     """
     class_microwatts: Mapping[str, Days] = field(default_factory=dict)
     """Device class → mean power by day type of the class default; GSD² 2.0."""
+    calibrations: Mapping[HardwareModel, CalibratedWall] = field(default_factory=dict)
     declared: frozenset[str] = frozenset()
     """Classes whose default is a declared power; GSD² 4.0."""
-    calibrations: Mapping[HardwareModel, CalibratedWall] = field(default_factory=dict)
 
 
 class Fleet:
