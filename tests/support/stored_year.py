@@ -16,9 +16,8 @@ from veilleuse.collector.model.calendars import (
     SchoolPeriod,
     SchoolZone,
 )
-from veilleuse.collector.model.inventory import DeclaredPowers
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.inventory import Asset, Headcount
+from veilleuse.collector.model.inventory import Asset, DeclaredPowers, Headcount
 from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
 from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.model.publications import PublicationKind

@@ -83,17 +83,12 @@ def import_powers(
     as_json: JsonOption = False,
 ) -> None:
     """Import declared powers as class defaults. Classes with a shipped default keep it, but for --replace."""
-    for option, word, allowed in (
-        ("--format", form, powers.POWER_FORMATS),
-        ("--item", item, powers.POWER_ITEMS),
-        ("--unit", unit, tuple(powers.UNITS)),
-        *(("--replace", one, tuple(class_defaults())) for one in replace or ()),
-    ):
-        if word not in allowed:
-            raise UsageError(f"{option} '{word}': use {', '.join(allowed)}")
+    _require("--format", [form], powers.POWER_FORMATS)
+    _require("--item", [item], powers.POWER_ITEMS)
+    _require("--unit", [unit], tuple(powers.UNITS))
+    _require("--replace", replace or [], tuple(class_defaults()))
     settings = load_settings(config)
-    reading = PowerReading(form, shown(files[0].name))
-    words = _words(mapping)
+    reading, words = PowerReading(form, shown(files[0].name)), _words(mapping)
     for file in files:
         data, name = read_content(file, MAXIMUM_BYTES, IN_PARTS), shown(file.name)
         if form == powers.CARBON:
@@ -149,6 +144,12 @@ def _declare(
     run_operation(settings, "powers_declare", powers=declared, removed=removed, who=who, why=why)
 
 
+def _require(option: str, words: list[str], allowed: tuple[str, ...]) -> None:
+    for word in words:
+        if word not in allowed:
+            raise UsageError(f"{option} '{word}': use {', '.join(allowed)}")
+
+
 def _words(mapping: Path | None) -> InventoryMapping:
     if mapping is None:
         return InventoryMapping()
@@ -202,7 +203,7 @@ def _row(one: DeclaredPower) -> dict[str, str]:
         "hours_on": "24" if one.minutes_on == MINUTES_PER_DAY else f"{one.minutes_on / 60:g}",
         "open_day_watts": _watts(one.microwatts[0] // MICROWATTS_PER_MILLIWATT),
         "shipped_watts": _watts(default.microwatts[0] // MICROWATTS_PER_MILLIWATT) if default else "",
-        "range_watts": f"{_watts(one.lowest_milliwatts)} to {_watts(one.highest_milliwatts)}",
+        "range_watts": f"{_watts(one.lowest_milliwatts)} … {_watts(one.highest_milliwatts)}",
         "items": str(one.items),
         "source": f"{one.source} {one.file}",
     }
