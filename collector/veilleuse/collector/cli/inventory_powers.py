@@ -99,8 +99,7 @@ def import_powers(
     made = list(powers.outcomes(reading, class_defaults(), replace or (), minutes))
     taken = [one.power for one in made if one.power is not None]
     if taken and not dry_run:
-        reason = why or f"veilleuse inventory powers import {reading.file}"
-        _declare(settings, [one.document for one in taken], [], reason)
+        _declare(settings, [one.document for one in taken], [], why or f"import of {reading.file}")
     _print_outcomes(reading, made, as_json=as_json, dry_run=dry_run)
     if reading.rows.refused_count or reading.rows.unknown or len(taken) < len(made):
         raise typer.Exit(EXIT_WARNINGS)
