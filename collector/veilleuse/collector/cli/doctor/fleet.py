@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from veilleuse.collector.cli.doctor.findings import Finding, Outcome
+from veilleuse.collector.cli.doctor.findings import Finding, Outcome, outcome_of
 from veilleuse.collector.cli.shared import names_of
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import AdminError
@@ -19,13 +19,11 @@ from veilleuse.collector.ipc import START, ask
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import Condition, SilenceLevel, judge_of, sentence_of
+from veilleuse.collector.silence import Silence, SilenceLevel, judge_of, sentence_of
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
-BACKLOG_PERIODS: Final = 10_000
-"""Periods waiting to be derived until a warning: some minutes of work."""
 BACKLOG_BYTES: Final = 32 * 1024 * 1024
 """Half of an agent's default spool: when the other half is full too, the oldest records are dropped."""
 CLOCK_MILLISECONDS: Final = 5 * MILLISECONDS_PER_MINUTE
@@ -50,15 +48,12 @@ def check_work(settings: CollectorSettings) -> Iterator[Finding]:
         simulated = store.data.data_kind().simulated
     kind = ", simulated" if simulated else ""
     yield Finding("work", "good", f"{_status_counts(hosts)}; {records} record(s){kind}")
-    if dirty > BACKLOG_PERIODS:
-        yield Finding(
-            "work",
-            "warning",
-            f"{dirty} periods wait to be derived",
-            "let 'veilleuse serve' run; it catches up",
-        )
-    else:
+    outcome = outcome_of("derivation_late", dirty)
+    if outcome == "good":
         yield Finding("work", "good", f"{dirty} period(s) wait to be derived")
+    else:
+        remedy = "let 'veilleuse serve' run; it catches up"
+        yield Finding("work", outcome, f"{dirty} periods wait to be derived", remedy)
 
 
 def check_clock(settings: CollectorSettings) -> Iterator[Finding]:
@@ -135,7 +130,8 @@ def check_balance(settings: CollectorSettings) -> Iterator[Finding]:
         )
     elif unexplained:
         remedy = "every loss must be declared: read the logs of those days, then report it"
-        yield Finding("balance", "warning", f"{text}, on {machines} machine(s)", remedy)
+        outcome = outcome_of("time_unexplained", unexplained / MILLISECONDS_PER_SECOND)
+        yield Finding("balance", outcome, f"{text}, on {machines} machine(s)", remedy)
     else:
         yield Finding("balance", "good", f"{text}, of {len(rows)} machine-days and machine-weeks")
 
@@ -157,7 +153,7 @@ def check_identities(settings: CollectorSettings) -> Iterator[Finding]:
     if pending:
         yield Finding(
             "identities",
-            "warning",
+            outcome_of("machine_waiting", len(pending)),
             f"{len(pending)} machine(s) wait for approval: {names_of(pending)}",
             "'veilleuse hosts activate' those you know",
         )
@@ -174,7 +170,7 @@ def check_agents(settings: CollectorSettings) -> Iterator[Finding]:
         records = sum((host.health and host.health.quarantine_records) or 0 for host in holding)
         yield Finding(
             "agents",
-            "warning",
+            outcome_of("records_quarantined", records),
             f"{len(holding)} machine(s) keep {records} record(s) that were refused: {names_of(holding)}",
             "veilleuse_records_refused_total on /metrics says why; gaps replace them, no figure is wrong",
         )
@@ -233,7 +229,7 @@ def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("silence", "good", "no machine is enrolled")
 
 
-def _silence_finding(one: Condition, settings: CollectorSettings, *, runs: bool) -> Finding:
+def _silence_finding(one: Silence, settings: CollectorSettings, *, runs: bool) -> Finding:
     is_server = one.population is Population.SERVER
     least = "" if is_server else "at least "
     numbers = f"{one.population}: {least}{one.silent} of {least}{one.machines}"
