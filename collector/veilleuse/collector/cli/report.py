@@ -235,7 +235,7 @@ def reen(
 def numecoeval(
     first: From, end: To, level: Level = None, output: Output = "-", config: ConfigOption = None
 ) -> None:
-    """Write the released months of a year as equipment for NumEcoEval and G4IT. Groups, never machines."""
+    """Write a released year as equipment for NumEcoEval. Groups for G4IT, never machines."""
     settings = load_settings(config)
     query = _query(settings, first, end, ",".join(equipment.DIMENSIONS), level)
     random = settings.reporting.random_roll_out
