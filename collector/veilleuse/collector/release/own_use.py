@@ -193,6 +193,7 @@ OWN_USE: Final = FigureFormat(
     encode_own_use,
     decode_own_use,
     lambda month: (
-        month.energy_millijoules is None and all(one.energy_millijoules is None for one in month.agents)
+        month.collector_energy_millijoules is None
+        and all(one.energy_millijoules is None for one in month.agents)
     ),
 )
