@@ -7,14 +7,14 @@ The bytes are those of the messages, by population: docs/methodology.md §12, *W
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
-
-import psutil
 
 from veilleuse.collector.ingest.counters import Count, Health
 from veilleuse.collector.model.months import OWN_CPU
@@ -25,14 +25,31 @@ _KEEP_SECONDS: Final = 10.0
 
 
 def tree_cpu_milliseconds() -> int:
-    """Return the CPU time of this process and its children, those that ended included."""
-    mine = psutil.Process()
-    seconds = 0.0
-    for process in (mine, *mine.children(recursive=True)):
-        with suppress(psutil.Error):  # it has just ended: its parent has its time
-            spent = process.cpu_times()
-            seconds += spent.user + spent.system + spent.children_user + spent.children_system
-    return round(seconds * MILLISECONDS_PER_SECOND)
+    """Return the CPU time of this process and its children, those that ended included.
+
+    Those that run are read as in proc(5). psutil cannot: its list of children reads /proc/stat, which the
+    service's unit hides (ProcSubset=pid).
+    """
+    running = sum(map(_ticks, _below(str(os.getpid())))) / os.sysconf("SC_CLK_TCK")
+    return round((sum(os.times()[:4]) + running) * MILLISECONDS_PER_SECOND)
+
+
+def _below(pid: str) -> Iterator[str]:
+    """Yield all running processes below a process."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # it has just ended: its parent has its time
+            for child in task.read_text("ascii").split():
+                yield child
+                yield from _below(child)
+
+
+def _ticks(pid: str) -> int:
+    """Return the time of a process and of the children that it waited for; 0 where it has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return 0
+    return sum(map(int, stat.rpartition(b") ")[2].split()[11:15]))
 
 
 class OwnUse:
