@@ -24,7 +24,7 @@ from veilleuse.collector.closed_years.merge_strata import (
     merge_cells,
     merge_strata,
 )
-from veilleuse.collector.closed_years.reduce import YearReducer
+from veilleuse.collector.closed_years.reduce import YearReducer, _rest_of
 from veilleuse.collector.closed_years.restate import class_coverage, restate_year
 from veilleuse.collector.closed_years.year_statistics import STACKED, W, YearStatistics, triangle
 from veilleuse.collector.disclosure.rule import is_safe
@@ -422,3 +422,10 @@ def test_a_reader_of_some_entities_sees_the_same_figures():
     assert [row for row in whole.rows if row.key.entity == "E1 > a"] == list(some.rows)
     assert {row.key.device_class: row.machines for row in some.rows} == {"tower": 14, MONITOR: 14}
     assert restate_year(kept, DIMENSIONS, Assumptions(), lambda _: False).total is None
+
+
+def test_the_agents_own_cpu_time_is_in_no_statistics_of_a_year():
+    """A closed year has the same bytes with agents that report it and without: nothing of it is kept for ever
+    but the sum of each published month."""
+    idle = vector(on_idle_ac_milliseconds=7)
+    assert _rest_of(vector(on_idle_ac_milliseconds=7, own_cpu_milliseconds=5)) == idle
