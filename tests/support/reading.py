@@ -85,9 +85,7 @@ class Reading:
         self.indicators = monthly_figures(data, clock, self.settings)
         """They are read when a test calls `refresh`."""
         worked_out = self.indicators.figures, self.indicators.month, self.indicators.is_of_older_rule
-        outlook = SnapshotCache(
-            outlook_reader, self.settings, clock, *worked_out, month_facts=self.indicators.month_facts
-        )
+        outlook = SnapshotCache(outlook_reader, self.settings, clock, *worked_out)
         self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, admission, open_store, clock)
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -15,10 +16,13 @@ import pytest
 from tests.support.filled import Filled, cell, civil, clock
 from tests.support.publishing import Publishing, publish_months
 from tests.support.reading import Reading
+from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.release.own_rows import COLUMNS
+from veilleuse.collector.web.metrics.own_use import add_own_use
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 OCTOBER, END = date(2026, 10, 1), date(2026, 11, 1)
@@ -66,11 +70,18 @@ def counted(data: Filled, first: date = OCTOBER) -> None:
 ASKED = "/api/v1/emissions?from=2026-10-01&to=2026-11-01"
 
 
-def metrics(reading: Reading) -> dict[str, float]:
+def metrics(data: Filled, reading: Reading) -> dict[str, float]:
     """Return the samples of own use: name and labels → value."""
-    lines = reading.get("/metrics").text.splitlines()
-    told = (line.rpartition(" ") for line in lines if line.startswith("veilleuse_own_"))
-    return {name.removeprefix("veilleuse_own_"): float(value) for name, _, value in told}
+    facts, clock = reading.indicators.month_facts, reading.clock
+    with closing(data.reader()) as reader:
+        look = SnapshotCache(reader, reading.settings, clock, month_facts=facts).take_snapshot()
+    out = Exposition()
+    add_own_use(out, look, 10)
+    return {
+        "/".join([sample.name.removeprefix("veilleuse_own_"), *sample.labels.values()]): sample.value
+        for family in out.collect()
+        for sample in family.samples
+    }
 
 
 def test_report_metrics_and_page_tell_the_same(data: Filled):
@@ -83,7 +94,7 @@ def test_report_metrics_and_page_tell_the_same(data: Filled):
         token = reading.account()
         rows = json.loads(reading.get(ASKED, token).text)["own_use"]
         csv = reading.get(ASKED, token, accept="text/csv").text.splitlines()
-        page, told = reading.get("/qualite?year=2026&lang=fr").text, metrics(reading)
+        page, told = reading.get("/qualite?year=2026&lang=fr").text, metrics(data, reading)
         of_one = reading.get(ASKED, reading.account("one", Role.READER, "E1"))
     assert of_one.status_code == 200
     assert "own_use" not in json.loads(of_one.text)
@@ -95,7 +106,7 @@ def test_report_metrics_and_page_tell_the_same(data: Filled):
     assert whole["kwh_own"] == pytest.approx(sum(row["kwh_own"] for row in parts.values()))
     assert len(parts) == 3
     for (part, population), row in parts.items():
-        joules = told[f'month_energy_joules{{part="{part}",population="{population}"}}']
+        joules = told[f"month_energy_joules/{part}/{population}"]
         assert joules == pytest.approx(row["kwh_own"] * 3.6e6, rel=1e-12)
     assert (
         told["month_avoidable_ratio"]
@@ -124,7 +135,7 @@ def test_what_is_not_known_has_no_line(data: Filled, pcs: int, own: int | None, 
     with Reading(data, clock=lambda: noon(RELEASED_ON)) as reading:
         reading.indicators.refresh()
         rows = json.loads(reading.get(ASKED, reading.account()).text).get("own_use", [])
-        told = metrics(reading)
+        told = metrics(data, reading)
     assert {row["own_part"] for row in rows} == known
     assert ("month_avoidable_ratio" in told) is False or "whole" in known
     if pcs < 10:

@@ -242,6 +242,8 @@ def test_calls_of_few_pcs_are_counted_by_the_day(data, service, pcs, live):
     look = service.look(RELEASED_ON)
     told = {"pushes": {"stored": 1}, "store_errors": {"full": 0}, "queue_pushes": 0}
     more = {"pushes": {"stored": 2}, "store_errors": {"full": 1}, "queue_pushes": 1}
+    told |= {"own_cpu_milliseconds": 1_000, "received_bytes": {"server": 1, "workstation": 5}}
+    more |= {"own_cpu_milliseconds": 2_000, "received_bytes": {"server": 1, "workstation": 9}}
     look = replace(look, day_start=replace(look.day_start, health=told))
     first = samples(replace(look, health=told))
     fleet = replace(look.fleet, records=look.fleet.records + 1, dirty=1)
@@ -250,6 +252,8 @@ def test_calls_of_few_pcs_are_counted_by_the_day(data, service, pcs, live):
     moved = {name for name in first if first[name] != then[name]}
     assert "collector_store_errors_total" in moved
     calls = {"collector_pushes_total", "collector_queue_pushes", "store_records", "derive_backlog_periods"}
+    calls |= {"own_collector_cpu_seconds_total"}  # a PC's bytes are in no live counter
+    assert "own_wire_bytes_total" not in moved
     calls |= {"store_free_bytes"}  # was live: each call of one of three takes a page of the disk
     assert moved & calls == (calls if live else set())
 
