@@ -33,6 +33,7 @@ declare -A package_of=(
   [soffice]=libreoffice-calc-nogui # 290 MB: what officers open our tables with
   [strace]=strace
   [upsd]=nut-server        # with its driver dummy-ups
+  [victoria-metrics]=victoria-metrics
   [certutil]=libnss3-tools # the certificates of Debian's upsd live in an NSS database
 )
 

@@ -42,6 +42,7 @@ PACKAGES = {
     "systemd-analyze": "systemd",
     "systemd-nspawn": "systemd-container",
     "upsd": "nut-server",
+    "victoria-metrics": "victoria-metrics",
 }
 
 

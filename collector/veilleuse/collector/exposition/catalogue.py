@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from veilleuse.collector.exposition.fleet_metrics import *  # noqa: F403  # the names of all metrics, under one roof
-from veilleuse.collector.exposition.fleet_metrics import FLEET, GRID, PER_HOST
+from veilleuse.collector.exposition.fleet_metrics import FLEET, GRID, HISTORY, PER_HOST
 from veilleuse.collector.exposition.metric import Metric, MetricGroup, MetricOrigin, MetricType
 
-__all__ = ["FLEET", "GRID", "PER_HOST", "Metric", "MetricOrigin", "MetricType"]  # of other files
+__all__ = ["FLEET", "GRID", "HISTORY", "PER_HOST", "Metric", "MetricOrigin", "MetricType"]  # of other files
 
 OTHER: Final = "other"
 """Label value of everything outside a closed list."""
@@ -207,5 +207,5 @@ HTTP_DURATION: Final = HTTP.summary(
     ("route", "code"),
 )
 
-CATALOGUE: Final[tuple[Metric, ...]] = (*FLEET, *GRID, *AGENTS, *COLLECTOR, *PER_HOST, *HTTP)
+CATALOGUE: Final[tuple[Metric, ...]] = (*FLEET, *GRID, *AGENTS, *COLLECTOR, *PER_HOST, *HISTORY, *HTTP)
 BY_NAME: Final[Mapping[str, Metric]] = {metric.name: metric for metric in CATALOGUE}

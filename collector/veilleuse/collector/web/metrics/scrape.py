@@ -157,7 +157,7 @@ def series_bound(fleet: FleetView, month: MonthView | None = None) -> int:
     released = (
         (len(entities) + len(Population)) * zones * _RELEASED_CLASSES
     )  # and `autres` of each population
-    counted = {*c.PER_HOST, *c.RELEASED_FLEET}
+    counted = {*c.PER_HOST, *c.RELEASED_FLEET, *c.HISTORY}
     metrics = (metric for metric in c.CATALOGUE if metric not in counted)
     return (
         PROCESS_SERIES
