@@ -8,6 +8,7 @@
 set -euo pipefail
 
 declare -A package_of=(
+  [/usr/lib/nagios/plugins/centreon_plugins.pl]=centreon-plugins
   [promtool]=prometheus
   [prometheus]=prometheus
   [prometheus-node-exporter]=prometheus-node-exporter

@@ -11,6 +11,7 @@ import pytest
 
 # Program → its Debian package; deploy/ci/peers.sh installs the same list; with --install, for tests/install.
 PACKAGES = {
+    "/usr/lib/nagios/plugins/centreon_plugins.pl": "centreon-plugins",
     "certutil": "libnss3-tools",
     "chromium": "chromium",
     "dconf": "dconf-cli",
