@@ -34,7 +34,9 @@ PACKAGES = {
     "piuparts": "piuparts",
     "prometheus": "prometheus",
     "prometheus-node-exporter": "prometheus-node-exporter",
+    "php": "php-cli",
     "promtool": "prometheus",
+    "psql": "postgresql",
     "slowhttptest": "slowhttptest",
     "soffice": "libreoffice-calc-nogui",
     "squid": "squid-openssl",
@@ -44,6 +46,7 @@ PACKAGES = {
     "systemd-nspawn": "systemd-container",
     "upsd": "nut-server",
     "victoria-metrics": "victoria-metrics",
+    "zabbix_server": "zabbix-server-pgsql",
 }
 
 
