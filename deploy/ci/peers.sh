@@ -9,7 +9,9 @@ set -euo pipefail
 
 declare -A package_of=(
   [/usr/lib/nagios/plugins/centreon_plugins.pl]=centreon-plugins
+  [amtool]=prometheus-alertmanager
   [promtool]=prometheus
+  [prometheus-alertmanager]=prometheus-alertmanager # its service stays off
   [prometheus]=prometheus
   [prometheus-node-exporter]=prometheus-node-exporter
   [chromium]=chromium

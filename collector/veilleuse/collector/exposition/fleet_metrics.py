@@ -207,7 +207,7 @@ COVERAGE: Final = FLEET.gauge(
 )
 COVERAGE_CHANGE: Final = FLEET.gauge(
     "veilleuse_coverage_change_ratio",
-    "I13 of the last released month minus that of the month before; -0.1 is ten points less.",
+    "I13 of the last released month divided by that of the month before, minus 1: -0.1 is a tenth less.",
     ("population", "machines", "kind"),
 )
 OUTSIDE_OPENING: Final = FLEET.gauge(
@@ -282,8 +282,8 @@ FACTOR_KNOWN: Final = FLEET.gauge(
 )
 FACTOR_DUE: Final = FLEET.gauge(
     "veilleuse_factor_due_timestamp_seconds",
-    "Unix time from which a newer electricity factor than the applied one should have been imported: that of a year "
-    "is published in the spring of the next one, and due on 1 July.",
+    "Unix time from which a newer electricity factor than the applied one should be known: that of a year is "
+    "published in the spring of the next one, and due on 1 July.",
     ("zone",),
     origin=MetricOrigin.FACTORS,
 )
