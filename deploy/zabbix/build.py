@@ -241,7 +241,7 @@ class Template:
             "name": f"{condition.alert} {severity}{of}",
             "event_name": self._sentence(condition, f"conditions.{condition.name}"),
             "priority": PRIORITIES[severity],
-            "description": self._w(f"remedies.{condition.name}"),
+            "description": self._w(f"remedies.{condition.name}", first="YYYY-MM-DD", end="YYYY-MM-DD"),
             "tags": [
                 {"tag": "audience", "value": condition.audience.value},
                 {"tag": "condition", "value": condition.name},
