@@ -56,6 +56,10 @@ class VictoriaMetrics:
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
 
+    def flush(self) -> None:
+        """Make all that was written visible to queries."""
+        get(f"{self.url}internal/force_flush")
+
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self._folder / "victoria-metrics.log").read_text()

@@ -49,6 +49,7 @@ from veilleuse.collector.settings import CollectorSettings, child_environment, n
 from veilleuse.collector.store.directory import FLEET_KEY_FILE, name_remedy
 from veilleuse.collector.validate import clean_facts
 from veilleuse.collector.web.access import read_metrics_auth
+from veilleuse.collector.web.metrics.otlp import OtlpEndpoint
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +161,8 @@ def run_servers(collector: Collector, *, web: bool = True) -> Iterator[dict[str,
             # plain HTTP off loopback without a token is refused here, not in the log of a child
             read_metrics_auth(settings.http)
             require_free(settings.http.address, "http.address")
+            if settings.otlp.endpoint:
+                OtlpEndpoint(settings.otlp)
         certificate = ServerCertificate(issuing.authority)
         servicer = TelemetryServicer(
             committer=collector.writer,

@@ -216,6 +216,16 @@ CONDITION_LEVEL: Final = COLLECTOR.gauge(
     ("condition", "audience"),
     origin=MetricOrigin.WEB,
 )
+OTLP_FAILURES: Final = COLLECTOR.gauge(
+    "veilleuse_otlp_failures",
+    "Times in a row that the OTLP endpoint did not take the metrics; absent without an endpoint.",
+    origin=MetricOrigin.WEB,
+)
+OTLP_SENT: Final = COLLECTOR.gauge(
+    "veilleuse_otlp_sent_timestamp_seconds",
+    "Time of the last metrics that the OTLP endpoint took, Unix time.",
+    origin=MetricOrigin.WEB,
+)
 RENDER: Final = COLLECTOR.gauge(
     "veilleuse_exposition_render_seconds",
     "Duration of collecting and rendering the previous exposition.",
