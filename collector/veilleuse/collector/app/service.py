@@ -158,11 +158,7 @@ def run_servers(collector: Collector, *, web: bool = True) -> Iterator[dict[str,
     renewal = Renewal(issuing, challenges, lambda: health.count(Count.RENEWALS, "expired"))
     with ExitStack() as cleanup:
         if web:
-            # plain HTTP off loopback without a token is refused here, not in the log of a child
-            read_metrics_auth(settings.http)
-            require_free(settings.http.address, "http.address")
-            if settings.otlp.endpoint:
-                OtlpEndpoint(settings.otlp)
+            _check_web(settings)
         certificate = ServerCertificate(issuing.authority)
         servicer = TelemetryServicer(
             committer=collector.writer,
@@ -198,6 +194,14 @@ def run_servers(collector: Collector, *, web: bool = True) -> Iterator[dict[str,
             "data_dir": str(settings.data_dir),
             "version": product_version(),
         }
+
+
+def _check_web(settings: CollectorSettings) -> None:
+    """Refuse here what the web process would refuse in the log of a child. Raises CollectorError."""
+    read_metrics_auth(settings.http)
+    require_free(settings.http.address, "http.address")
+    if settings.otlp.endpoint:
+        OtlpEndpoint(settings.otlp)
 
 
 def _authoriser(collector: Collector) -> CertificateAuthoriser:
