@@ -25,7 +25,8 @@ from tests.support.waiting import comes
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.conditions import TABLE, Measure
 
-GUIDE: Final = (Path(__file__).resolve().parents[2] / "docs/monitoring.md").read_text()
+DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
+GUIDE: Final = (DOCS / "monitoring.md").read_text()
 SECTION: Final = GUIDE.partition("\n## Centreon\n")[2].partition("\n## ")[0]
 WEB, CURL = re.findall(r"```sh\n(.+?)```", SECTION, re.DOTALL)
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -101,6 +102,11 @@ def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guide]:
                 "/etc/centreon-engine/": f"{folder}/",
             }
             yield Guide(stack, serving, here)
+
+
+def test_the_french_guide_has_the_same_command():
+    """The command of the French guide is the one that is run here."""
+    assert f"```sh\n{WEB}```" in (DOCS / "fr/superviser.md").read_text()
 
 
 def test_the_services_watch_each_condition_once():
