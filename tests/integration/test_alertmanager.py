@@ -13,16 +13,13 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.support.alerting import Watch
-from tests.support.faults import FAULTS, fill
-from tests.support.stack import Stack, get
+from tests.support.alerting import Watched, watched
+from tests.support.faults import FAULTS, SETTINGS, fill
+from tests.support.stack import get
 from tests.support.waiting import until
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.exposition.conditions import TABLE, Audience, Severity
@@ -31,31 +28,10 @@ STORED = {(fault.alert, fault.severity): fault for fault in FAULTS}
 BY_ALERT = {condition.alert: condition for condition in TABLE}
 
 
-@dataclass
-class Watched:
-    """A collector with faults in its store, and who watches it."""
-
-    stack: Stack
-    collector: int
-    watch: Watch
-
-
-@contextmanager
-def watched(folder: Path) -> Iterator[Watched]:
-    """Run a collector on a directory full of faults."""
-    with Stack(folder, {"VEILLEUSE__INTENSITY__ODRE": "true"}) as stack:
-        stack.must("veilleuse", "init")
-        fill(stack.data)
-        process = stack.start_collector()
-        with Watch(folder, stack.url) as watch:
-            stack.wait_for(watch.ready, "Prometheus reads the collector", process=process)
-            yield Watched(stack, process.pid, watch)
-
-
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """Give the collector once every fault is told."""
-    with watched(tmp_path_factory.mktemp("alerts")) as made:
+    with watched(tmp_path_factory.mktemp("alerts"), fill, SETTINGS) as made:
         until(lambda: set(STORED) <= set(made.watch.firing()), "some fault is not told", 120, every=0.5)
         yield made
 
@@ -105,17 +81,17 @@ def test_doctor_says_the_same(scene):
 
 def test_a_stopped_service_mutes_what_follows_from_it(scene):
     """A frozen receiving process is told as such; the silence of servers that follows from it is not."""
-    os.kill(scene.collector, signal.SIGSTOP)
+    os.kill(scene.pid, signal.SIGSTOP)
     try:
         scene.watch.wait_for("VeilleuseCollectorDown", "critical")
     finally:
-        os.kill(scene.collector, signal.SIGCONT)
+        os.kill(scene.pid, signal.SIGCONT)
     scene.watch.wait_for("VeilleuseCollectorDown", "critical", fires=False)
 
 
 def test_stopped_pages_are_told_by_prometheus_alone(scene):
     """Without the web process nothing else is told: nothing can be judged."""
-    web = next(one for one in psutil.Process(scene.collector).children() if "web" in " ".join(one.cmdline()))
+    web = next(one for one in psutil.Process(scene.pid).children() if "web" in " ".join(one.cmdline()))
     web.suspend()
     try:
         scene.watch.wait_for("VeilleuseWebDown", "critical")

@@ -12,7 +12,8 @@ import re
 import subprocess
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, Self
 from tests.architecture.tree import ROOT
 from tests.support.peers import peer
 from tests.support.ports import free_ports
-from tests.support.stack import get
+from tests.support.stack import Stack, get
 from tests.support.waiting import PATIENCE_SECONDS, until
 
 RULES = ROOT / "grafana/rules"
@@ -160,3 +161,32 @@ class Watch:
             return '"1"' in get(f"{self.prometheus}api/v1/query?query=up")
         except OSError:
             return False
+
+
+@dataclass
+class Watched:
+    """A real collector, and who watches it."""
+
+    stack: Stack
+    pid: int
+    watch: Watch
+
+
+@contextmanager
+def watched(
+    folder: Path,
+    fill: Callable[[Path], None] = lambda _: None,
+    settings: Mapping[str, str] | None = None,
+    data: Path | None = None,
+) -> Iterator[Watched]:
+    """Run a collector on a directory that `fill` has filled. `data`: directory on another disk."""
+    with Stack(folder, settings) as stack:
+        if data is not None:
+            stack.data = data
+            stack.environment["VEILLEUSE__DATA_DIR"] = str(data)
+        stack.must("veilleuse", "init")
+        fill(stack.data)
+        process = stack.start_collector()
+        with Watch(folder, stack.url) as watch:
+            stack.wait_for(watch.ready, "Prometheus reads the collector", process=process)
+            yield Watched(stack, process.pid, watch)

@@ -135,6 +135,8 @@ FAULTS: Final = (
     ),
 )
 """Faults of `fill`."""
+SETTINGS: Final = {"VEILLEUSE__INTENSITY__ODRE": "true"}
+"""A connector is on: its failures count."""
 
 
 def fill(directory: Path) -> None:
