@@ -15,6 +15,7 @@ declare -A package_of=(
   [prometheus]=prometheus
   [prometheus-node-exporter]=prometheus-node-exporter
   [chromium]=chromium
+  [curl]=curl
   [systemd-analyze]=systemd
   [udevadm]=udev
   [fiu-run]=fiu-utils

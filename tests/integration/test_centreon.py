@@ -75,6 +75,7 @@ class Guide:
 def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guide]:
     """Start a collector without machines, with a token, and HAProxy with TLS before it."""
     peer("/usr/lib/nagios/plugins/centreon_plugins.pl")
+    peer("curl")
     folder = tmp_path_factory.mktemp("centreon")
     (folder / "token").write_text(TOKEN)
     authority = TestAuthority()

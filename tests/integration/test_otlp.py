@@ -106,6 +106,7 @@ def test_each_series_is_that_of_a_scrape(sending):
     url = sending.database.url
 
     def both() -> tuple[dict[Series, float], dict[Series, float]]:
+        sending.database.flush()
         return series(url, 'service.name="veilleuse"'), series(url, 'job="scraped"')
 
     assert comes(lambda: len(both()[0]) > 100 and both()[0].keys() == both()[1].keys())
@@ -117,6 +118,7 @@ def test_each_series_is_that_of_a_scrape(sending):
     assert row["metric"]["service.instance.id"] == "collector-1"
 
 
+@pytest.mark.long
 def test_an_outage_delays_no_scrape_and_is_told_once(sending):
     """While VictoriaMetrics is down, /metrics answers and counts failures; afterwards the series go on."""
     sending.database.stop()

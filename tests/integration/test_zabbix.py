@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -159,13 +160,10 @@ def test_pages_that_do_not_answer_are_a_problem(watched):
 
 def get_metrics(watched: Watched) -> dict[str, float]:
     """Return series → value of /metrics."""
-    request = [
-        "curl",
-        "--silent",
-        "--header",
-        f"Authorization: Bearer {TOKEN}",
-        f"{watched.stack.url}metrics",
-    ]
-    text = subprocess.run(request, check=True, capture_output=True, text=True).stdout
+    request = urllib.request.Request(
+        f"{watched.stack.url}metrics", headers={"Authorization": f"Bearer {TOKEN}"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        text = answer.read().decode()
     lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
     return {series: float(value) for series, _, value in lines}

@@ -14,6 +14,7 @@ PACKAGES = {
     "/usr/lib/nagios/plugins/centreon_plugins.pl": "centreon-plugins",
     "certutil": "libnss3-tools",
     "chromium": "chromium",
+    "curl": "curl",
     "dconf": "dconf-cli",
     "dh": "debhelper",
     "edid-decode": "edid-decode",
