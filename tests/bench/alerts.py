@@ -162,33 +162,33 @@ def records(stack: Stack) -> int:
 
 
 def months(folder: Path) -> None:
-    """The last released month is of three months ago; later it is of another rule than the present one."""
+    """A damaged row keeps months from being released; then the last one is of another rule."""
     today = reporting_day()
-    last = (ended_by(today) - timedelta(days=80)).replace(day=1)
+    due = (ended_by(today) - timedelta(days=1)).replace(day=1)
+    last = (due - timedelta(days=40)).replace(day=1)
 
-    def old(directory: Path) -> None:
+    def damaged(directory: Path) -> None:
         with Filled(directory) as data:
-            month_of_workstations(data, last, [(600, 1200)] * 12, 12)
+            hosts = month_of_workstations(data, last, [(600, 1200)] * 12, 12)
             data.derive()
             publish_months(data, (last + timedelta(days=36)).replace(day=5))
+            month_of_workstations(data, due, [(600, 1200)] * 12, 12, known=hosts)
+            data.derive()
+        with closing(sqlite3.connect(directory / "data.db")) as database, database:
+            database.execute("DROP TRIGGER published_periods_are_kept")
+            database.execute("UPDATE published_periods SET content = '{' WHERE kind = 'release'")
 
-    with watched(folder / "late", old) as scene:
-        wait(
-            scene,
-            "VeilleuseMonthLate",
-            "critical",
-            "no machine under the k rule has sent anything since",
-            120,
-        )
+    with watched(folder / "late", damaged) as scene:
+        wait(scene, "VeilleusePublicationFailing", "warning", "the row of a released month is damaged", 120)
+        wait(scene, "VeilleuseMonthLate", "critical", "the same: two months are not released", 120)
 
-    def new(directory: Path) -> None:
+    def of_ten(directory: Path) -> None:
         with Filled(directory) as data:
-            month_of_workstations(data, (ended_by(today) - timedelta(days=1)).replace(day=1), [None] * 12, 12)
+            month_of_workstations(data, due, [(600, 1200)] * 12, 12)
             data.derive()
             publish_months(data, today)
 
-    settings = {"VEILLEUSE__REPORTING__K_ANONYMITY": "14"}
-    with watched(folder / "rule", new, settings) as scene:
+    with watched(folder / "rule", of_ten, {"VEILLEUSE__REPORTING__K_ANONYMITY": "14"}) as scene:
         wait(
             scene, "VeilleuseMonthOfOlderRule", "warning", "k raised from 10 to 14 after the publication", 120
         )

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from veilleuse.collector.model.records import DataKind
+from veilleuse.wire.files import read_owned, replace_owned
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 BACKUP_NOTE: Final = "last_backup_unix_milliseconds"
@@ -27,20 +27,19 @@ LOSS_FILE: Final = "loss.note"
 
 The database that is there now may be another one, so it cannot hold the note.
 """
+_MOST_DIGITS: Final = 32
 
 
 def note_loss(data_dir: Path, unix_milliseconds: int) -> None:
     """Write the note; without effect where the folder does not take it."""
     with suppress(OSError):
-        handle = os.open(data_dir / LOSS_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(f"{unix_milliseconds}\n")
+        replace_owned(data_dir / LOSS_FILE, b"%d\n" % unix_milliseconds)
 
 
 def last_loss(data_dir: Path) -> int | None:
     """Return the time of the last loss, Unix milliseconds; None without one."""
     try:
-        return int((data_dir / LOSS_FILE).read_text(encoding="ascii"))
+        return int(read_owned(data_dir / LOSS_FILE, _MOST_DIGITS))
     except (OSError, ValueError):
         return None
 

@@ -285,6 +285,7 @@ TABLE: Final = (
         audience=Audience.SUSTAINABILITY,
     ),
     Condition("intensity_failing", c.INTENSITY_FAILURES, {Severity.WARNING: 2}),
+    Condition("otlp_failing", c.OTLP_FAILURES, {Severity.WARNING: 2}),
     Condition("machine_waiting", c.HOSTS, {Severity.WARNING: 0}, where={"status": "pending"}, lasts=HOUR),
     Condition(
         "identity_shared",

@@ -35,6 +35,7 @@ TOLD_ELSEWHERE: Final = frozenset(
         "server_certificate",
         "intensity_failing",
         "machine_waiting",
+        "otlp_failing",
         "time_unexplained",
         "records_quarantined",
     }

@@ -25,7 +25,7 @@ from prometheus_client import Metric as MetricFamily
 from prometheus_client.exposition import choose_encoder
 
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.conditions import TABLE
+from veilleuse.collector.exposition.conditions import TABLE, add_levels
 from veilleuse.collector.exposition.metric import Metric, MetricType
 from veilleuse.collector.indicators.avoidable_energy import CAUSES
 from veilleuse.collector.ingest.counters import COMMIT_BUCKETS_SECONDS
@@ -41,6 +41,7 @@ from veilleuse.collector.web.metrics.released_month import MonthView
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import SOURCES, DeviceClass, Population, State
 
 PROCESS_SERIES: Final = 48
@@ -112,6 +113,7 @@ class SnapshotCollector:
             out.add(c.OTLP_FAILURES, (), self.otlp.failures)
             if self.otlp.sent_unix_seconds is not None:
                 out.add(c.OTLP_SENT, (), self.otlp.sent_unix_seconds)
+        add_levels(out, snapshot.fleet.now_unix_milliseconds / MILLISECONDS_PER_SECOND)
         out.add(c.SERIES, (), out.series() + 1)
         if self.render_seconds is not None:
             out.add(c.RENDER, (), self.render_seconds)
