@@ -1,0 +1,159 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Lists the panels of *Sobriété*: I1 to I8 and I13 of the last released month, from no other period."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.queries import Board, Form, Panel, Query, Row, by_label, kwh, kwh_by_label, series, total
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.model.indicators import Targets
+
+_MONTH: Final = 'period="month"'
+_NO_TARGET: Final = "the product has no target for this indicator"
+_POPULATION: Final = ("{population}",)
+_MACHINES: Final = ("{population}", "{machines}")
+_VERDICT: Final = ("{machines}", "{verdict}")
+
+SOBRIETE: Final = Board(
+    "sobriete",
+    (
+        Row(
+            100,
+            "pcs",
+            (
+                Panel(
+                    1,
+                    "month",
+                    Form.STAT,
+                    "dateTimeAsIso",
+                    "bilan",
+                    "a date",
+                    (Query(series(c.MONTH_START) + " * 1000", _POPULATION),),
+                    6,
+                ),
+                Panel(
+                    2,
+                    "outside",
+                    Form.BARS,
+                    "percentunit",
+                    "sobriete",
+                    ((None, "green"), (Targets().out_of_hours_target_ratio, "orange")),
+                    (Query(series(c.OUTSIDE_OPENING, _MONTH), _MACHINES),),
+                    6,
+                    decimals=1,
+                ),
+                Panel(
+                    3,
+                    "idle",
+                    Form.BARS,
+                    "percentunit",
+                    "sobriete",
+                    _NO_TARGET,
+                    (Query(series(c.IDLE_WHILE_ON, _MONTH), _MACHINES),),
+                    6,
+                    decimals=1,
+                ),
+                Panel(
+                    4,
+                    "energy",
+                    Form.BARS,
+                    "kwatth",
+                    "sobriete",
+                    _NO_TARGET,
+                    (
+                        Query(kwh(series(c.OUTSIDE_OPENING_ENERGY, _MONTH)), (*_MACHINES, "outside")),
+                        Query(kwh(series(c.IDLE_WHILE_ON_ENERGY, _MONTH)), (*_MACHINES, "idle")),
+                    ),
+                    6,
+                    decimals=1,
+                ),
+                Panel(
+                    5,
+                    "plan",
+                    Form.BARS,
+                    "percentunit",
+                    "sobriete",
+                    _NO_TARGET,
+                    (Query(series(c.POWER_PLAN), _POPULATION),),
+                    decimals=1,
+                ),
+                Panel(
+                    6,
+                    "avoidable",
+                    Form.BARS,
+                    "kwatth",
+                    "actions",
+                    _NO_TARGET,
+                    (kwh_by_label(series(c.AVOIDABLE_ENERGY), "population", "cause"),),
+                    decimals=1,
+                ),
+                Panel(
+                    7,
+                    "night",
+                    Form.BARS,
+                    "none",
+                    "sobriete",
+                    _NO_TARGET,
+                    (Query(series(c.NIGHT_POWER), _MACHINES),),
+                    decimals=2,
+                ),
+            ),
+        ),
+        Row(
+            200,
+            "servers",
+            tuple(
+                Panel(
+                    identifier,
+                    key,
+                    Form.BARS,
+                    "short",
+                    "servers",
+                    "a verdict is to be confirmed by the server's owner",
+                    (Query(series(metric), _VERDICT),),
+                )
+                for identifier, key, metric in (
+                    (8, "comatose", c.COMATOSE_SERVERS),
+                    (9, "underused", c.UNDERUSED_SERVERS),
+                    (10, "oversized", c.OVERSIZED_SERVERS),
+                )
+            ),
+        ),
+        Row(
+            300,
+            "behind",
+            (
+                Panel(
+                    11,
+                    "coverage",
+                    Form.BARS,
+                    "percentunit",
+                    "quality",
+                    ((None, "orange"), (Targets().observed_ratio, "green")),
+                    (Query(series(c.COVERAGE, _MONTH), (*_MACHINES, "{kind}")),),
+                    decimals=1,
+                ),
+                Panel(
+                    12,
+                    "hosts",
+                    Form.BARS,
+                    "short",
+                    "bilan",
+                    "a count",
+                    (by_label(series(c.MONTH_HOSTS, 'device_class!="monitor"'), "population"),),
+                ),
+                Panel(
+                    13,
+                    "suppressed",
+                    Form.BARS,
+                    "short",
+                    "privacy",
+                    "the rule of k machines: nothing to judge",
+                    (Query(total(series(c.SUPPRESSED), "population", "outcome"), ("{population}", "{outcome:month}")),),
+                ),
+            ),
+        ),
+    ),
+)
