@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from veilleuse.collector.model.records import DataKind
@@ -17,11 +17,6 @@ RESTORES_COUNT: Final = "restores"
 RESTORE_NOTE: Final = "last_restore_unix_milliseconds"
 RESTORED_BACKUP_NOTE: Final = "restored_backup_unix_milliseconds"
 """Creation time of the backup that was restored last."""
-LATE: Final = timedelta(days=7)
-"""Age of the last backup until a warning.
-
-Agents send again records of the last 3 days: older ones would be lost.
-"""
 
 
 def last_backup(kind: DataKind) -> datetime | None:

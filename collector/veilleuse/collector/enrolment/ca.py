@@ -66,12 +66,6 @@ DOCUMENT_SIGNING: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")
 """id-kp-documentSigning, RFC 9336: no TLS peer accepts it."""
 SERVER_RENEWAL: Final = timedelta(days=30)
 """The collector's own certificate is replaced when less than this is left."""
-SOON: Final = {
-    "root": timedelta(days=365),
-    "intermediate": timedelta(days=180),
-    "server": SERVER_RENEWAL - timedelta(days=1),
-}
-"""A certificate whose end is nearer than this needs somebody."""
 
 
 @dataclass(frozen=True, slots=True)

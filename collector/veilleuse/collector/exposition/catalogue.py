@@ -57,6 +57,11 @@ SOURCE_SUCCESS: Final = AGENTS.gauge(
     "not exist there).",
     ("source", "outcome"),
 )
+SOURCE_FAILURES: Final = AGENTS.gauge(
+    "veilleuse_source_failure_ratio",
+    "Of the servers of a device class that have a source: share where it failed in the last report.",
+    ("device_class", "source"),
+)
 SPOOL_RECORDS: Final = AGENTS.gauge(
     "veilleuse_spool_backlog_records",
     "Records waiting on the agents of servers at their last contact.",
@@ -182,6 +187,33 @@ STORE_FREE: Final = COLLECTOR.gauge(
 STORE_RESERVE: Final = COLLECTOR.gauge(
     "veilleuse_store_reserve_bytes",
     "Free space below which records are no longer accepted.",
+    origin=MetricOrigin.WEB,
+)
+STORE_FULL: Final = COLLECTOR.gauge(
+    "veilleuse_store_full_timestamp_seconds",
+    "Unix time at which free space reaches the reserve, at the growth of the last 30 days; absent without growth.",
+    origin=MetricOrigin.WEB,
+)
+BACKUP_MADE: Final = COLLECTOR.gauge(
+    "veilleuse_backup_made",
+    "1 if this data was ever backed up, else 0; absent for simulated data.",
+    origin=MetricOrigin.WEB,
+)
+BACKUP_NEWEST: Final = COLLECTOR.gauge(
+    "veilleuse_backup_newest_timestamp_seconds",
+    "Time of the last backup, Unix time.",
+    origin=MetricOrigin.WEB,
+)
+PUBLICATION_FAILURES: Final = COLLECTOR.gauge(
+    "veilleuse_publication_failures",
+    "Months (1 if any) that are due and cannot be released, and years whose statistics cannot be kept.",
+    ("kind",),
+)
+CONDITION_LEVEL: Final = COLLECTOR.gauge(
+    "veilleuse_condition_level",
+    "Level of each condition of docs/alerts.md now: 0 it does not hold, 1 info, 2 warning, 3 critical; absent where "
+    "it cannot be judged. Without the time that an alert waits.",
+    ("condition", "audience"),
     origin=MetricOrigin.WEB,
 )
 RENDER: Final = COLLECTOR.gauge(

@@ -50,7 +50,9 @@ LABEL_TEXT: Final[Mapping[str, str]] = {
     "asleep); of a year: to_date (its released months so far) or closed",
     "ledger": "official (ADEME's yearly factor), or indicative (the grid's intensity of the hour: indicatif, hors bilan)",
     "machines": "physical, or virtual (the memo line)",
-    "kind": "states or energy",
+    "kind": "states or energy; of publication failures: month or year",
+    "condition": "name of a row of docs/alerts.md",
+    "audience": "who acts on a condition: operations or sustainability",
     "period": "servers: today (current civil day) or day (last closed one); PCs: month (last released one)",
     "status": "active, pending, suspended, revoked or forgotten; of an intensity: estimated, realtime or consolidated",
     "cause": "cause of avoidable energy: closed_bands (on and idle outside opening hours), open_idle (idle beyond the plan's "

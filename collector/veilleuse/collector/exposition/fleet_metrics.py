@@ -177,6 +177,23 @@ SUPPRESSED: Final = FLEET.gauge(
     ("population", "period", "outcome"),
     origin=MetricOrigin.RELEASE,
 )
+MONTH_DUE: Final = FLEET.gauge(
+    "veilleuse_month_due_timestamp_seconds",
+    "Day on which the next month may be released, Unix time; absent before the first one.",
+    origin=MetricOrigin.RELEASE,
+)
+MONTH_OLDER_RULE: Final = FLEET.gauge(
+    "veilleuse_month_of_older_rule",
+    "1 if the last month was released under a smaller k or in an older format, and so is not shown; else 0.",
+    origin=MetricOrigin.RELEASE,
+)
+MONTH_OUTSIDE_OPENING: Final = FLEET.gauge(
+    "veilleuse_month_outside_opening_ratio",
+    "I1 of an entity over the last released month: share of the time outside opening hours during which its PCs "
+    "were on, over its rows of that month.",
+    ("entity", "population"),
+    origin=MetricOrigin.RELEASE,
+)
 HOSTS: Final = FLEET.gauge(
     "veilleuse_hosts",
     "Machines in the registry; workstations and classroom PCs as of the first count of the day.",
@@ -187,6 +204,11 @@ COVERAGE: Final = FLEET.gauge(
     "veilleuse_coverage_ratio",
     "I13: observed share of the fleet's machine-time, for states and for energy.",
     ("population", "machines", "period", "kind"),
+)
+COVERAGE_CHANGE: Final = FLEET.gauge(
+    "veilleuse_coverage_change_ratio",
+    "I13 of the last released month minus that of the month before; -0.1 is ten points less.",
+    ("population", "machines", "kind"),
 )
 OUTSIDE_OPENING: Final = FLEET.gauge(
     "veilleuse_outside_opening_ratio",
@@ -250,6 +272,19 @@ FACTOR_INFO: Final = FLEET.gauge(
     "veilleuse_factor_info",
     "Source of the electricity factor currently applied.",
     ("zone", "factor_id", "year", "series", "factor_source"),
+    origin=MetricOrigin.FACTORS,
+)
+FACTOR_KNOWN: Final = FLEET.gauge(
+    "veilleuse_factor_known",
+    "1 if a factor is known for the current year in a grid zone of the sites, else 0.",
+    ("zone",),
+    origin=MetricOrigin.FACTORS,
+)
+FACTOR_DUE: Final = FLEET.gauge(
+    "veilleuse_factor_due_timestamp_seconds",
+    "Unix time from which a newer electricity factor than the applied one should have been imported: that of a year "
+    "is published in the spring of the next one, and due on 1 July.",
+    ("zone",),
     origin=MetricOrigin.FACTORS,
 )
 RELEASED_FLEET: Final = tuple(metric for metric in FLEET if metric.origin is MetricOrigin.FLEET)

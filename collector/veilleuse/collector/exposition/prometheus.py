@@ -9,7 +9,7 @@ bench-metrics`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import Metric as Family
@@ -53,6 +53,10 @@ class Exposition:
         previous bound.
         """
         self._histograms[metric.name] = (buckets, total)
+
+    def samples(self, metric: Metric) -> Sequence[Sample]:
+        """Return the samples of a counter or gauge; empty without any."""
+        return self._samples.get(metric.name, ())
 
     def series(self) -> int:
         """Return the number of samples."""

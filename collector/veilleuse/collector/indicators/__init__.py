@@ -19,6 +19,7 @@ from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.vocabulary import Population
 
 SERVERS: Final = frozenset({Population.SERVER})
+OUT_OF_HOURS: Final = "I1"
 COVERAGE: Final = "I13"
 """Coverage, which is shown beside every other figure."""
 NIGHTS: Final = "I5"
@@ -70,7 +71,7 @@ class IndicatorLine:
 
 
 TABLE: Final[Mapping[str, IndicatorLine]] = {
-    "I1": IndicatorLine(
+    OUT_OF_HOURS: IndicatorLine(
         "out_of_hours:OutOfHours",
         IndicatorInput.SUMS,
         ("veilleuse_outside_opening_ratio", "veilleuse_outside_opening_energy_joules"),

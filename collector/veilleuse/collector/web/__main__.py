@@ -100,6 +100,7 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
             machine_figures=indicators.figures,
             month=indicators.month,
             month_is_of_older_rule=indicators.is_of_older_rule,
+            month_facts=indicators.month_facts,
             balance=indicators.balance,
             grid=indicators.grid,
             fleet_emissions=indicators.fleet_emissions,

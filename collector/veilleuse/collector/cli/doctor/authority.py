@@ -10,8 +10,7 @@ from typing import Final
 
 from cryptography import x509
 
-from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.enrolment.ca import SOON
+from veilleuse.collector.cli.doctor.findings import Finding, outcome_of
 from veilleuse.collector.enrolment.ca_files import MOST_BYTES, Phase
 from veilleuse.collector.enrolment.root_key import FOLDER, root_key_files
 from veilleuse.collector.ipc import CollectorNotRunning, ask
@@ -48,11 +47,8 @@ def check_certificates(settings: CollectorSettings) -> Iterator[Finding]:
             yield Finding("certificates", "failed", f"{folder / file} {what}", "restore it from a backup")
             continue
         text = f"{name} ends on {end:%Y-%m-%d}"
-        if end <= now:
-            yield Finding("certificates", "failed", text, remedy)
-        else:
-            near = end - now < SOON[name]
-            yield Finding("certificates", "warning" if near else "good", text, remedy if near else "")
+        outcome = outcome_of(f"{name}_certificate", (end - now).total_seconds())
+        yield Finding("certificates", outcome, text, "" if outcome == "good" else remedy)
     for path in root_key_files(settings.data_dir):
         remedy = "move it off-line: the collector never needs it"
         yield Finding("certificates", "warning", f"the key of a root is still in {path}", remedy)

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
+from veilleuse.collector.exposition.conditions import BY_NAME, Severity
 from veilleuse.collector.settings import CollectorSettings
 
 Outcome = Literal["good", "warning", "failed"]
@@ -21,6 +22,19 @@ class Finding:
     outcome: Outcome
     text: str
     remedy: str = ""
+
+
+_OUTCOMES: Final[Mapping[Severity, Outcome]] = {
+    Severity.INFO: "good",
+    Severity.WARNING: "warning",
+    Severity.CRITICAL: "failed",
+}
+
+
+def outcome_of(condition: str, value: float) -> Outcome:
+    """Judge a value by the condition of this name, as the first page and the alerts do."""
+    severity = BY_NAME[condition].severity_of(value)
+    return "good" if severity is None else _OUTCOMES[severity]
 
 
 Check: TypeAlias = Callable[[CollectorSettings], Iterator[Finding]]

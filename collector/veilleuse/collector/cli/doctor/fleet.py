@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from veilleuse.collector.cli.doctor.findings import Finding, Outcome
+from veilleuse.collector.cli.doctor.findings import Finding, Outcome, outcome_of
 from veilleuse.collector.cli.shared import names_of
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import AdminError
@@ -24,8 +24,6 @@ from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
-BACKLOG_PERIODS: Final = 10_000
-"""Periods waiting to be derived until a warning: some minutes of work."""
 BACKLOG_BYTES: Final = 32 * 1024 * 1024
 """Half of an agent's default spool: when the other half is full too, the oldest records are dropped."""
 CLOCK_MILLISECONDS: Final = 5 * MILLISECONDS_PER_MINUTE
@@ -50,15 +48,12 @@ def check_work(settings: CollectorSettings) -> Iterator[Finding]:
         simulated = store.data.data_kind().simulated
     kind = ", simulated" if simulated else ""
     yield Finding("work", "good", f"{_status_counts(hosts)}; {records} record(s){kind}")
-    if dirty > BACKLOG_PERIODS:
-        yield Finding(
-            "work",
-            "warning",
-            f"{dirty} periods wait to be derived",
-            "let 'veilleuse serve' run; it catches up",
-        )
-    else:
+    outcome = outcome_of("derivation_late", dirty)
+    if outcome == "good":
         yield Finding("work", "good", f"{dirty} period(s) wait to be derived")
+    else:
+        remedy = "let 'veilleuse serve' run; it catches up"
+        yield Finding("work", outcome, f"{dirty} periods wait to be derived", remedy)
 
 
 def check_clock(settings: CollectorSettings) -> Iterator[Finding]:

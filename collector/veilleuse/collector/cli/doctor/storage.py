@@ -4,9 +4,8 @@
 
 from __future__ import annotations
 
-import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -14,15 +13,13 @@ from typing import Final
 from veilleuse.collector.app.data_directory import is_initialised, what_is_missing
 from veilleuse.collector.backup.destination import is_in_progress
 from veilleuse.collector.backup.notes import (
-    LATE,
     RESTORE_NOTE,
     RESTORED_BACKUP_NOTE,
     RESTORES_COUNT,
     last_backup,
 )
-from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.cli.doctor.findings import Finding, outcome_of
 from veilleuse.collector.enrolment.root_key import FOLDER
-from veilleuse.collector.model.records import DaySize
 from veilleuse.collector.months.retention import limits
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.ports.months import Limits, OldestKept
@@ -39,38 +36,10 @@ from veilleuse.collector.store.directory import (
     find_undecided,
     is_half_restored,
 )
+from veilleuse.collector.web.metrics.disk import HISTORY_DAYS, read_disk
 from veilleuse.wire.files import FileRefused, check_owned
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND, SECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population
-
-HISTORY_DAYS: Final = 3
-"""Fewest days of sizes from which a growth is computed."""
-_WINDOW_DAYS: Final = 30
-"""Days of sizes that the growth uses: older sizes are of another fleet."""
-
-
-def days_until_full(history: Sequence[DaySize], room_bytes: int) -> float | None:
-    """Return the days until the databases take `room_bytes` more, ≥ 0.
-
-    Returns inf when the databases do not grow, None with fewer than HISTORY_DAYS days. The growth is the
-    slope of the least-squares line through the sizes of the last 30 days. Other programs on the same disk are
-    not counted.
-    """
-    recent = [size for size in history if (history[-1].day - size.day).days <= _WINDOW_DAYS]
-    if len(recent) < HISTORY_DAYS:
-        return None
-    days = [size.day.toordinal() for size in recent]
-    mean_day = sum(days) / len(days)
-    mean_bytes = sum(size.data_bytes for size in recent) / len(recent)
-    slope = sum(
-        (day - mean_day) * (size.data_bytes - mean_bytes) for day, size in zip(days, recent, strict=True)
-    ) / sum((day - mean_day) ** 2 for day in days)
-    return max(0, room_bytes) / slope if slope > 0 else float("inf")
-
-
-SOON_DAYS: Final = 30
-"""Days until the disk is full below which a warning is given."""
-
 
 def check_directory(settings: CollectorSettings) -> Iterator[Finding]:
     """Check that the data directory is complete, and that only its owner can read and write in it."""
@@ -162,47 +131,37 @@ def check_sqlite(settings: CollectorSettings) -> Iterator[Finding]:
 
 def check_disk(settings: CollectorSettings) -> Iterator[Finding]:
     """Compare the free space with the reserve: below the reserve no record is accepted."""
-    usage = shutil.disk_usage(settings.data_dir)
-    reserve = _reserve(settings, usage.total)
-    text = f"{usage.free / 2**20:.0f} MiB free, reserve {reserve / 2**20:.0f} MiB"
-    if usage.free < reserve:
+    disk = read_disk(settings, ())
+    text = f"{disk.free_bytes / 2**20:.0f} MiB free, reserve {disk.reserve_bytes / 2**20:.0f} MiB"
+    outcome = outcome_of("disk_low", disk.free_bytes / disk.reserve_bytes)
+    if outcome == "failed":
         yield Finding(
             "disk",
             "failed",
             f"{text}: no record is accepted",
             "free some space; agents keep their records until then",
         )
-    elif usage.free < 2 * reserve:
-        yield Finding("disk", "warning", text, "free some space soon")
     else:
-        yield Finding("disk", "good", text)
+        yield Finding("disk", outcome, text, "free some space soon" if outcome == "warning" else "")
 
 
 def check_forecast(settings: CollectorSettings) -> Iterator[Finding]:
     """Estimate when the free space reaches the reserve."""
-    usage = shutil.disk_usage(settings.data_dir)
-    yield _forecast(settings, usage.free - _reserve(settings, usage.total))
-
-
-def _reserve(settings: CollectorSettings, total_bytes: int) -> int:
-    return min(settings.store.free_bytes_minimum, int(settings.store.free_ratio_minimum * total_bytes))
-
-
-def _forecast(settings: CollectorSettings, room_bytes: int) -> Finding:
     with open_reader(settings.data_dir) as store:
         history = store.data.sizes()
-    days = days_until_full(history, room_bytes)
+    yield _forecast(read_disk(settings, history).days_until_full, len(history))
+
+
+def _forecast(days: float | None, days_known: int) -> Finding:
     if days is None:
-        known = f"{len(history)} day(s) of sizes are known"
+        known = f"{days_known} day(s) of sizes are known"
         return Finding("forecast", "good", f"not enough history: {known}, {HISTORY_DAYS} are needed")
     if days == float("inf"):
         return Finding("forecast", "good", "the databases do not grow")
     text = f"at this growth the reserve is reached in {days:.0f} day(s)"
-    if days < SOON_DAYS:
-        return Finding(
-            "forecast", "warning", text, "give the data directory a larger disk, or free some space on it"
-        )
-    return Finding("forecast", "good", text)
+    outcome = outcome_of("disk_forecast", days * SECONDS_PER_DAY)
+    remedy = "give the data directory a larger disk, or free some space on it"
+    return Finding("forecast", outcome, text, "" if outcome == "good" else remedy)
 
 
 GRACE_DAYS: Final = 2
@@ -277,9 +236,9 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("backup", "warning", "no backup was ever made", remedy)
     else:
         age = datetime.now(UTC) - made
-        old = age > LATE
+        outcome = outcome_of("backup_old", age.total_seconds())
         text = f"the last backup was made on {made:%Y-%m-%d}, {_ago(age / timedelta(days=1))}"
-        yield Finding("backup", "warning" if old else "good", text, remedy if old else "")
+        yield Finding("backup", outcome, text, "" if outcome == "good" else remedy)
     if not settings.backup.key_file and not (kind.simulated and made is None):
         yield Finding(
             "backup",

@@ -9,16 +9,18 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any, Final
 
+from veilleuse.collector.backup.notes import last_backup
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.model.records import AppendResult, Reason
+from veilleuse.collector.model.records import AppendResult, DataKind, Reason
 from veilleuse.collector.silence import SilenceLevel, last_sign
 from veilleuse.collector.web.metrics.servers import (
     CONFIGURATION,
     DROPPED,
     QUARANTINE,
     SOURCE,
+    SOURCE_OF_CLASS,
     SPOOL_BYTES,
     SPOOL_RECORDS,
     STATUS,
@@ -26,7 +28,7 @@ from veilleuse.collector.web.metrics.servers import (
     ServerCounts,
 )
 from veilleuse.collector.web.metrics.snapshot import Snapshot
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 _SERVER: Final = Population.SERVER.value
@@ -92,6 +94,8 @@ def add_agents(out: Exposition, snapshot: Snapshot) -> None:
     for key, count in sorted(servers.counts.items()):
         if key[0] == SOURCE:
             out.add(c.SOURCE_SUCCESS, key[1:], count.amount)
+        elif key[0] == SOURCE_OF_CLASS:
+            out.add(c.SOURCE_FAILURES, key[1:], count.amount / count.servers)
 
 
 def _silence(out: Exposition, snapshot: Snapshot) -> None:
@@ -148,12 +152,28 @@ def add_collector(out: Exposition, snapshot: Snapshot, k: int) -> None:
     _commits(out, seen.health)
     if snapshot.health is not None:
         _certificates(out, snapshot.health)
+        failing = bool(snapshot.health.get("months_not_published"))
+        out.add(c.PUBLICATION_FAILURES, ("month",), int(failing))
+        out.add(c.PUBLICATION_FAILURES, ("year",), len(snapshot.health.get("years_not_kept", ())))
     out.add(c.RECORDS_STORED, (), seen.fleet.records)
     out.add(c.DIRTY, (), seen.fleet.dirty)
     if seen is snapshot:
         out.add(c.STORE_BYTES, (), snapshot.disk.size_bytes)
     out.add(c.STORE_FREE, (), seen.disk.free_bytes)
     out.add(c.STORE_RESERVE, (), seen.disk.reserve_bytes)
+    days = seen.disk.days_until_full
+    if days is not None and days < float("inf"):
+        full = seen.fleet.now_unix_milliseconds + days * MILLISECONDS_PER_DAY
+        out.add(c.STORE_FULL, (), round(full / MILLISECONDS_PER_SECOND))
+    _backup(out, snapshot.fleet.kind)
+
+
+def _backup(out: Exposition, kind: DataKind) -> None:
+    made = last_backup(kind)
+    if made is not None:
+        out.add(c.BACKUP_NEWEST, (), made.timestamp())
+    if made is not None or not kind.simulated:
+        out.add(c.BACKUP_MADE, (), int(made is not None))
 
 
 def _counter(out: Exposition, metric: Metric, key: str, health: Mapping[str, Any] | None) -> None:

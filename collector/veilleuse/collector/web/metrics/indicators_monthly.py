@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial, reduce
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import NIGHTS, TABLE, load_indicator
+from veilleuse.collector.indicators import COVERAGE, NIGHTS, TABLE, load_indicator
 from veilleuse.collector.model.indicators import PCS, IndicatorGroup, Targets
 from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.model.sums import GroupSums
@@ -30,13 +31,20 @@ from veilleuse.collector.release.format import FORM as RELEASE
 from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMonth, IndicatorRow
 from veilleuse.collector.release.publications import PublicationCache, publish_nothing
 from veilleuse.collector.release.rows import FLEET
-from veilleuse.collector.release.tables import Month
+from veilleuse.collector.release.tables import Month, released_on
 from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.fleet_emissions import FleetEmissions, FleetEmissionsReader
 from veilleuse.collector.web.metrics.grid import GridView, read_grid
-from veilleuse.collector.web.metrics.indicators_daily import add_parts
-from veilleuse.collector.web.metrics.released_month import MonthView, build_month_view, last_month
+from veilleuse.collector.web.metrics.indicators_daily import DailyIndicators, add_parts, indicators_of_sums
+from veilleuse.collector.web.metrics.released_month import (
+    MONTH,
+    MonthFacts,
+    MonthView,
+    build_month_view,
+    coverage_changes,
+    last_month,
+)
 from veilleuse.wire.vocabulary import Population
 
 
@@ -95,6 +103,7 @@ class MonthlyFigures:
         self._figures: tuple[IndicatorRow, ...] = ()
         self._month: MonthView | None = None
         self._is_of_older_rule = False
+        self._month_facts = MonthFacts()
         self._balance: ServerBalance | None = None
         self._balance_due = 0.0
         self._grid = GridView()
@@ -117,6 +126,10 @@ class MonthlyFigures:
         Such a month is not shown.
         """
         return self._is_of_older_rule
+
+    def month_facts(self) -> MonthFacts:
+        """Return when the next month is due, and what changed with the newest one."""
+        return self._month_facts
 
     def balance(self) -> ServerBalance | None:
         """Return the newest balance."""
@@ -150,7 +163,24 @@ class MonthlyFigures:
         shown = month or (None if self._is_of_older_rule else self._nothing_published(*period))
         self._month = build_month_view(shown) if shown else None
         self._figures = figures_of_month(month, indicators)
+        self._month_facts = self._read_facts(today, period[0], indicators)
         self._emissions = self._read_emissions(today)
+
+    def _read_facts(self, today: date, first: date, indicators: IndicatorMonth | None) -> MonthFacts:
+        """Compare the month that begins at `first` with the one before; find the next month's day."""
+        with self._open_store() as store:
+            k = self._settings.reporting.k_anonymity
+            newest = sources_of(store, self._settings.reporting).newest_months(k, today, most=1)
+        due_on = released_on(newest[0].end) if newest else None
+        before = (first - timedelta(days=1)).replace(day=1)
+        try:
+            month, of_servers = self._months.read(before, first), self._indicators.read(before, first)
+        except CollectorError as error:
+            log.warning("the month before the last one is not compared", extra={"reason": str(error)})
+            return MonthFacts(due_on)
+        earlier = (*(build_month_view(month).sobriety if month else ()), *coverage_of_servers(of_servers))
+        later = (*(self._month.sobriety if self._month else ()), *coverage_of_servers(indicators))
+        return MonthFacts(due_on, coverage_changes(earlier, later))
 
     def _nothing_published(self, first: date, end: date) -> Month | None:
         """Return a month of which too few machines, or none, have records; None while it is not published."""
@@ -201,8 +231,19 @@ class MonthlyFigures:
 
     def _forget(self) -> None:
         self._figures, self._month, self._is_of_older_rule = (), None, False
+        self._month_facts = MonthFacts()
         self._balance, self._balance_due, self._grid = None, 0.0, GridView()
         self._emissions = FleetEmissions()
+
+
+def coverage_of_servers(month: IndicatorMonth | None) -> Iterator[DailyIndicators]:
+    """Yield the coverage of physical and virtual servers in a released month."""
+    for virtual in (False, True):
+        sums = [group.sums for group in (month.servers if month else ()) if group.key.memo is virtual]
+        if month is not None and sums:
+            key = GroupKey(population=Population.SERVER, memo=virtual)
+            whole = reduce(partial(add_sums, same_time=True), sums)
+            yield indicators_of_sums(key, whole, MONTH, month.part.first, (COVERAGE,))
 
 
 def figures_of_month(month: Month | None, indicators: IndicatorMonth | None) -> tuple[IndicatorRow, ...]:

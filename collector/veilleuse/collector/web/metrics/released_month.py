@@ -9,19 +9,21 @@ site or by day, could be subtracted from it, and the difference could be one mac
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import partial, reduce
 from typing import Final, NamedTuple
 
-from veilleuse.collector.indicators import COVERAGE
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.indicators import COVERAGE, OUT_OF_HOURS
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.sums import ON_STATES, REST_STATES, EnergyClass, Group, GroupSums
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.release.answer import add_sums
 from veilleuse.collector.release.tables import Month
 from veilleuse.collector.web.metrics.indicators_daily import OF_SUMS, DailyIndicators, indicators_of_sums
+from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 MONTH: Final = "month"
@@ -56,6 +58,45 @@ class MonthView:
     """Number of families with merged rows; those of screens count separately."""
     withheld: Mapping[Population | None, int]
     """Number of families without a row because of too few machines; those of screens count separately."""
+
+
+@dataclass(frozen=True, slots=True)
+class MonthFacts:
+    """When the next month may be released, and what changed with the last one."""
+
+    due_on: date | None = None
+    """First day on which the month after the newest released one may be released; None before the first."""
+    coverage_changes: Mapping[tuple[Population, bool, str], float] = field(default_factory=dict)
+    """(population, virtual, states or energy) → coverage minus that of the month before."""
+
+
+def coverage_changes(
+    before: Iterable[DailyIndicators], after: Iterable[DailyIndicators]
+) -> dict[tuple[Population, bool, str], float]:
+    """Return the changes of coverage between two released months, where both are known."""
+    old, new = (
+        {
+            (one.population, one.virtual, kind): ratio
+            for one in month
+            for kind, ratio in one.parts.get(c.COVERAGE.name, {}).items()
+        }
+        for month in (before, after)
+    )
+    return {key: new[key] - old[key] for key in sorted(old.keys() & new.keys())}
+
+
+def outside_opening(month: MonthView) -> Iterator[tuple[str, str, float]]:
+    """Yield (entity, population, I1) over the rows of an entity: of physical machines, where known."""
+    sums: defaultdict[tuple[str, str], list[GroupSums]] = defaultdict(list)
+    for row, one in month.uses.items():
+        if not is_virtual(row.device_class):
+            sums[row.entity, row.population].append(one)
+    for (entity, population), parts in sorted(sums.items()):
+        key = GroupKey(population=Population(population))
+        found = indicators_of_sums(key, _total(parts), MONTH, month.first, (OUT_OF_HOURS,))
+        ratio = found.value(c.OUTSIDE_OPENING)
+        if ratio is not None:
+            yield entity, population, ratio
 
 
 def build_month_view(month: Month) -> MonthView:

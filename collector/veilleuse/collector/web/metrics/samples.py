@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.exposition.conditions import add_levels
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.model.sums import ServerGroup
@@ -21,7 +23,7 @@ from veilleuse.collector.web.metrics.grid import add_grid
 from veilleuse.collector.web.metrics.health import add_agents, add_collector
 from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.indicators_monthly import add_machine_figures
-from veilleuse.collector.web.metrics.released_month import MONTH, energy_of, times_of
+from veilleuse.collector.web.metrics.released_month import MONTH, energy_of, outside_opening, times_of
 from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.wire.limits import AGENT_ID_DIGITS
@@ -29,12 +31,14 @@ from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND, jo
 from veilleuse.wire.vocabulary import Population
 
 OFFICIAL: Final = "official"
+FACTOR_DUE_DAY: Final = (7, 1)
+"""Month and day by which the factor of the year before is published: ADEME's 2025 came on 18 May 2026."""
 Grams = Fraction
 
 
 def fleet_exposition(snapshot: Snapshot, version: str, k: int) -> Exposition:
     """Return everything on /metrics except what the web process adds about itself."""
-    out = Exposition()
+    out = judged_exposition(snapshot, k)
     out.add(c.BUILD_INFO, (version, _word(snapshot.fleet.kind.simulated)), 1)
     _ledger(out, snapshot.fleet)
     _power(out, snapshot.fleet)
@@ -43,6 +47,14 @@ def fleet_exposition(snapshot: Snapshot, version: str, k: int) -> Exposition:
     _month(out, snapshot)
     add_fleet_emissions(out, snapshot.fleet_emissions)
     _indicators(out, snapshot)
+    add_levels(out, snapshot.fleet.now_unix_milliseconds / MILLISECONDS_PER_SECOND)
+    return out
+
+
+def judged_exposition(snapshot: Snapshot, k: int) -> Exposition:
+    """Return the samples that conditions are judged by: few, also with many servers."""
+    out = Exposition()
+    _judged_month(out, snapshot)
     add_machine_figures(out, snapshot.machine_figures)
     _factors(out, snapshot)
     add_grid(out, snapshot.grid)
@@ -174,6 +186,21 @@ def _month(out: Exposition, snapshot: Snapshot) -> None:
             out.add(c.SUPPRESSED, (population.value, MONTH, outcome), numbers.get(population, 0))
 
 
+def _judged_month(out: Exposition, snapshot: Snapshot) -> None:
+    """Add what conditions say about the released month and the next one."""
+    facts = snapshot.month_facts
+    if facts.due_on is not None:
+        due = day_start_unix_milliseconds(facts.due_on, snapshot.fleet.time_zone)
+        out.add(c.MONTH_DUE, (), due / MILLISECONDS_PER_SECOND)
+    if snapshot.month is not None or snapshot.month_is_of_older_rule:
+        out.add(c.MONTH_OLDER_RULE, (), int(snapshot.month_is_of_older_rule))
+    for (population, virtual, kind), change in facts.coverage_changes.items():
+        machines = "virtual" if virtual else "physical"
+        out.add(c.COVERAGE_CHANGE, (population.value, machines, kind), change)
+    for entity, population_, ratio in outside_opening(snapshot.month) if snapshot.month else ():
+        out.add(c.MONTH_OUTSIDE_OPENING, (entity, population_), ratio)
+
+
 def grams_of_month(snapshot: Snapshot, zone: str, energy_millijoules: int | None) -> Grams | None:
     """Return grams at the factor of the month's year in the zone; None without a factor."""
     chosen = snapshot.factors.get((zone, snapshot.month.first.year)) if snapshot.month else None
@@ -191,7 +218,13 @@ def _indicators(out: Exposition, snapshot: Snapshot) -> None:
 
 
 def _factors(out: Exposition, snapshot: Snapshot) -> None:
-    for zone, chosen in snapshot.factors_now():
+    zones = {site.zone for site in snapshot.fleet.sites.values()}
+    known = dict(snapshot.factors_now())
+    for zone in sorted(zones):
+        out.add(c.FACTOR_KNOWN, (zone,), int(zone in known))
+    for zone, chosen in known.items():
+        due = datetime(chosen.factor.valid_to.year + 2, *FACTOR_DUE_DAY, tzinfo=UTC)
+        out.add(c.FACTOR_DUE, (zone,), due.timestamp())
         factor, year = chosen.factor, str(chosen.year)
         grams = factor.total_kgco2e_per_kwh * GRAMS_PER_KILOGRAM
         labels = (zone, factor.factor_id, year, _word(chosen.provisional))

@@ -25,6 +25,7 @@ from prometheus_client import Metric as MetricFamily
 from prometheus_client.exposition import choose_encoder
 
 from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.exposition.conditions import TABLE
 from veilleuse.collector.exposition.metric import Metric, MetricType
 from veilleuse.collector.indicators.avoidable_energy import CAUSES
 from veilleuse.collector.ingest.counters import COMMIT_BUCKETS_SECONDS
@@ -63,6 +64,8 @@ _VALUES: Final = {
     "route": ROUTES,
     "code": CODES,
     "connector": len(CONNECTORS),
+    "condition": len(TABLE),
+    "audience": 1,
     "cause": len(CAUSES) + 1,  # mixed
     "verdict": len(ServerVerdict),  # I6 has the most verdicts
 }
@@ -73,7 +76,7 @@ _SAMPLES: Final = {
     MetricType.SUMMARY: 2,
     MetricType.HISTOGRAM: len(COMMIT_BUCKETS_SECONDS) + 3,
 }
-_OF_A_ZONE: Final = {c.FACTOR, c.FACTOR_INFO}
+_OF_A_ZONE: Final = {c.FACTOR, c.FACTOR_INFO, c.FACTOR_KNOWN, c.FACTOR_DUE}
 _OF_THE_GRID: Final = {c.INTENSITY, c.INTENSITY_NEWEST}
 _ALONE: Final = {c.BUILD_INFO}
 
@@ -174,11 +177,14 @@ def _most(metric: Metric, places: int, zones: int, released: int) -> int:
     if metric in _OF_THE_GRID:
         return c.GRID_SERIES
     labels = [label for label in metric.labels if label not in {*c.GROUP, *c.RELEASED}]
+    classes = len(DeviceClass) + 1 if "device_class" in metric.labels else 1
     group = 1
-    if metric.labels[:4] == c.RELEASED:
+    if metric.labels[:4] == c.RELEASED or metric is c.MONTH_OUTSIDE_OPENING:
         group = released
     elif "entity" in metric.labels:
-        group = places * (len(DeviceClass) + 1 if "device_class" in metric.labels else 1)
+        group = places * classes
     elif "population" in metric.labels:
         group = _VALUES["population"]
+    elif classes > 1:
+        group = classes
     return _SAMPLES[metric.kind] * group * prod(_VALUES[label] for label in labels)

@@ -29,6 +29,7 @@ ACTIVE: Final = "active"
 CONFIGURATION: Final = "configuration"
 VERSION: Final = "version"
 SOURCE: Final = "source"
+SOURCE_OF_CLASS: Final = "source_of_class"
 SPOOL_RECORDS: Final = "spool_records"
 SPOOL_BYTES: Final = "spool_bytes"
 QUARANTINE: Final = "quarantine"
@@ -210,3 +211,4 @@ def _parts_of(host: Host, rollout: Rollout) -> Iterator[Part]:
         # One source of one host may have both: some reads succeeded and some failed.
         yield (SOURCE, name, "success"), int(source.successes > 0)
         yield (SOURCE, name, "failure"), int(source.failures > 0)
+        yield (SOURCE_OF_CLASS, str(host.facts.device_class), name), int(source.failures > 0)

@@ -7,13 +7,11 @@ It holds the fleet, the last released month, the indicators, the factors and the
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -26,26 +24,18 @@ from veilleuse.collector.ports.store import DataReader
 from veilleuse.collector.release.indicator_rows import IndicatorRow
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, judge_of
+from veilleuse.collector.web.metrics.disk import Disk, read_disk
 from veilleuse.collector.web.metrics.fleet import FleetView, PcCounts, ServerFleetReader
 from veilleuse.collector.web.metrics.fleet_emissions import FleetEmissions
 from veilleuse.collector.web.metrics.grid import GridView
 from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, indicators_of_day
 from veilleuse.collector.web.metrics.indicators_monthly import ServerBalance
-from veilleuse.collector.web.metrics.released_month import MonthView
+from veilleuse.collector.web.metrics.released_month import MonthFacts, MonthView
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 KEEP_SECONDS: Final = 1.0
 """Seconds that requests share one snapshot."""
 HEALTH_TIMEOUT_SECONDS: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """Disk space used by the store, and free space."""
-
-    size_bytes: int
-    free_bytes: int
-    reserve_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +70,8 @@ class Snapshot:
     """Last released month of populations under the k rule; None until there is one."""
     month_is_of_older_rule: bool
     """True when the month was published under a smaller k or in an older format, and so is not shown."""
+    month_facts: MonthFacts
+    """When the next month is due, and what changed with the last one."""
     fleet_emissions: FleetEmissions
     """Released months and years of the whole fleet; empty until they are read."""
     silence: tuple[Condition, ...]
@@ -119,6 +111,7 @@ class SnapshotCache:
         machine_figures: Callable[[], tuple[IndicatorRow, ...]] = tuple,
         month: Callable[[], MonthView | None] = lambda: None,
         month_is_of_older_rule: Callable[[], bool] = lambda: False,
+        month_facts: Callable[[], MonthFacts] = MonthFacts,
         balance: Callable[[], ServerBalance | None] = lambda: None,
         grid: Callable[[], GridView] = GridView,
         fleet_emissions: Callable[[], FleetEmissions] = FleetEmissions,
@@ -127,7 +120,8 @@ class SnapshotCache:
         self._settings = settings
         self._machine_figures = machine_figures
         self._month = month
-        self._month_is_of_older_rule = month_is_of_older_rule
+        self._month_is_of_older_rule, self._month_facts = month_is_of_older_rule, month_facts
+        self._sizes = reader.sizes
         self._factors = KnownFactors(reader.factor_versions)
         self._balance, self._grid, self._fleet_emissions = balance, grid, fleet_emissions
         self.fleet = ServerFleetReader(reader, settings.reporting, clock)
@@ -150,7 +144,7 @@ class SnapshotCache:
 
     def _take(self) -> Snapshot:
         with without_garbage_collection():
-            fleet, health, disk = self.fleet.read_view(), self._health(), disk_of(self._settings)
+            fleet, health, disk = self.fleet.read_view(), self._health(), self._disk()
             if self._day_start is None or self._day_start.fleet.today.day != fleet.today.day:
                 self._day_start = DayStart(fleet, self.fleet.count_pcs(), health, disk)
             k, now = self._settings.reporting.k_anonymity, fleet.now_unix_milliseconds
@@ -171,11 +165,15 @@ class SnapshotCache:
                 self._machine_figures(),
                 month,
                 self._month_is_of_older_rule(),
+                self._month_facts(),
                 self._fleet_emissions(),
                 judge_of(fleet.kind, health, now, k).conditions_in_order(
                     fleet.servers.members, fleet.rollouts
                 ),
             )
+
+    def _disk(self) -> Disk:
+        return read_disk(self._settings, self._sizes())
 
     def _health(self) -> Mapping[str, Any] | None:
         try:
@@ -196,19 +194,6 @@ def factors_of(fleet: FleetView, default_zone: str, book: FactorBook) -> dict[tu
             except UnknownZone:
                 continue  # emissions of this zone are not shown
     return found
-
-
-def disk_of(settings: CollectorSettings) -> Disk:
-    """Return sizes of the database's files and the disk's free space, bytes; 0 for missing files."""
-    directory: Path = settings.data_dir
-    size = sum(
-        path.stat().st_size
-        for name in ("data.db", "data.db-wal", "identity.db", "identity.db-wal")
-        if (path := directory / name).exists()
-    )
-    usage = shutil.disk_usage(directory)
-    reserve = min(settings.store.free_bytes_minimum, int(settings.store.free_ratio_minimum * usage.total))
-    return Disk(size, usage.free, reserve)
 
 
 def local_time(snapshot: Snapshot) -> datetime:
