@@ -6,14 +6,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.queries import Board, Form, Panel, Query, Row, by_label, increase, rate, series, total
+from grafana.queries import Board, Form, Panel, Query, Row, by_label, increase, judged, rate, series, total
 from veilleuse.collector.exposition import catalogue as c
 
 _LOAD: Final = "a load: what a machine bears differs"
-_OF_AUTHORITY: Final = ((None, "red"), (60, "green"))
-"""Days; the alert's limit: an administrator renews them."""
-_OF_SERVER: Final = ((None, "red"), (14, "green"))
-"""Days; the alert's limit: it renews itself 30 days before its end."""
+_DAY: Final = 86_400
+
+
+def _certificate(name: str) -> Query:
+    selector = series(c.CERTIFICATE, f'name="{name}"')
+    left = f"({selector} - time()) / {_DAY}"
+    return Query(left, ("{name:certificate}",), judged(f"{name}_certificate", _DAY))
+
 
 COLLECTEUR: Final = Board(
     "collecteur",
@@ -40,18 +44,8 @@ COLLECTEUR: Final = Board(
                     Form.STAT,
                     "d",
                     "home",
-                    _OF_AUTHORITY,
-                    (
-                        Query(
-                            f"({series(c.CERTIFICATE, 'name!=\"server\"')} - time()) / 86400",
-                            ("{name:certificate}",),
-                        ),
-                        Query(
-                            f"({series(c.CERTIFICATE, 'name=\"server\"')} - time()) / 86400",
-                            ("{name:certificate}",),
-                            _OF_SERVER,
-                        ),
-                    ),
+                    judged("server_certificate", _DAY),
+                    tuple(map(_certificate, ("server", "intermediate", "root"))),
                     12,
                     5,
                     0,
@@ -68,12 +62,55 @@ COLLECTEUR: Final = Board(
                     5,
                 ),
                 Panel(
+                    11,
+                    "forecast",
+                    Form.STAT,
+                    "d",
+                    "home",
+                    judged("disk_forecast", _DAY),
+                    (Query(f"({series(c.STORE_FULL)} - time()) / {_DAY}", ("days",)),),
+                    6,
+                    5,
+                    0,
+                ),
+                Panel(
+                    12,
+                    "backup",
+                    Form.STAT,
+                    "d",
+                    "home",
+                    judged("backup_old", _DAY),
+                    (Query(f"(time() - {series(c.BACKUP_NEWEST)}) / {_DAY}", ("days",)),),
+                    6,
+                    5,
+                    1,
+                ),
+                Panel(
+                    13,
+                    "due",
+                    Form.STAT,
+                    "d",
+                    "bilan",
+                    judged("month_late", _DAY, shown_left=True),
+                    (
+                        Query(f"({series(c.MONTH_DUE)} - time()) / {_DAY}", ("month",)),
+                        Query(
+                            f"({series(c.FACTOR_DUE)} - time()) / {_DAY}",
+                            ("factor", "{zone}"),
+                            judged("factor_stale", _DAY, shown_left=True),
+                        ),
+                    ),
+                    12,
+                    5,
+                    0,
+                ),
+                Panel(
                     4,
                     "errors",
                     Form.BARS,
                     "short",
                     "home",
-                    ((None, "green"), (1, "red")),
+                    judged("store_errors", is_count=True),
                     (
                         Query(total(increase(c.STORE_ERRORS)), ("errors",)),
                         Query(total(increase(c.JOBS, 'outcome="failed"')), ("jobs",)),

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from veilleuse.collector.exposition.catalogue import Metric, MetricType
+from veilleuse.collector.exposition.conditions import BY_NAME, Severity
 from veilleuse.wire.units import JOULES_PER_KWH
 
 Steps = tuple[tuple[float | None, str], ...]
@@ -153,3 +154,23 @@ def increase(metric: Metric, *matchers: str) -> str:
 def kwh(expression: str) -> str:
     """Convert joules to kWh."""
     return f"{expression} / {JOULES_PER_KWH}"
+
+
+_COLOURS: Final = {Severity.INFO: "blue", Severity.WARNING: "orange", Severity.CRITICAL: "red"}
+
+
+def judged(name: str, per: float = 1, *, is_count: bool = False, shown_left: bool = False) -> Steps:
+    """Return the bounds of a condition as thresholds: those of the alerts, `doctor` and the first page.
+
+    `per`: units of the condition per unit of the panel. Grafana colours from a step on, a condition holds
+    beyond its bound: of counts that is one more. `shown_left`: an age that the panel shows as the time left.
+    """
+    condition = BY_NAME[name]
+    bounds = [
+        ((-bound if shown_left else bound + is_count) / per, _COLOURS[severity])
+        for severity, bound in condition.bounds.items()
+    ]
+    if not (condition.below or shown_left):
+        return ((None, "green"), *bounds)
+    values, colours = zip(*reversed(bounds), strict=True)
+    return tuple(zip((None, *values), (*colours, "green"), strict=True))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.queries import Board, Form, Panel, Query, Row, by_label, kwh, kwh_by_label, series, total
+from grafana.queries import Board, Form, Panel, Query, Row, by_label, judged, kwh, kwh_by_label, series
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.model.indicators import Targets
 
@@ -42,6 +42,21 @@ SOBRIETE: Final = Board(
                     ((None, "green"), (Targets().out_of_hours_target_ratio, "orange")),
                     (Query(series(c.OUTSIDE_OPENING, _MONTH), _MACHINES),),
                     6,
+                    decimals=1,
+                ),
+                Panel(
+                    13,
+                    "entities",
+                    Form.BARS,
+                    "percentunit",
+                    "entity",
+                    judged("on_at_night"),
+                    (
+                        Query(
+                            f"topk(15, {series(c.MONTH_OUTSIDE_OPENING)})", ("{entity}", "{population}")
+                        ),
+                    ),
+                    12,
                     decimals=1,
                 ),
                 Panel(
@@ -145,13 +160,14 @@ SOBRIETE: Final = Board(
                     (by_label(series(c.MONTH_HOSTS, 'device_class!="monitor"'), "population"),),
                 ),
                 Panel(
-                    13,
-                    "suppressed",
-                    Form.BARS,
-                    "short",
-                    "privacy",
-                    "the rule of k machines: nothing to judge",
-                    (Query(total(series(c.SUPPRESSED), "population", "outcome"), ("{population}", "{outcome:month}")),),
+                    14,
+                    "coverage_change",
+                    Form.STAT,
+                    "percentunit",
+                    "quality",
+                    judged("coverage_falling"),
+                    (Query(series(c.COVERAGE_CHANGE), (*_MACHINES, "{kind}")),),
+                    decimals=1,
                 ),
             ),
         ),
