@@ -154,8 +154,9 @@ docs: $(VENV)/.dev ## regenerate docs/metrics.md, config.md and promises.md, and
 	@$(PY) docs/generate.py
 
 .PHONY: dashboards
-dashboards: $(VENV)/.dev ## regenerate grafana/dashboards/*.json
+dashboards: $(VENV)/.dev ## regenerate grafana/dashboards/*.json and grafana/rules/veilleuse.yml
 	@$(PY) grafana/build.py
+	@$(PY) grafana/alerts.py
 
 .PHONY: golden
 golden: $(VENV)/.dev ## rewrite the golden files; the diff is reviewed, never waved through

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from typer.core import TyperGroup
 
+from veilleuse.collector.cli.condition_words import condition_catalogue
 from veilleuse.collector.settings import is_french
 from veilleuse.wire.translations import Translations, read_catalogue, read_french
 
@@ -33,7 +34,7 @@ _Formatter: Final[Any] = _Context.formatter_class
 @cache
 def translations() -> Translations:
     """Return the French catalogue of the commands."""
-    return Translations(read_french("veilleuse.collector.cli", *FILES))
+    return Translations(condition_catalogue() | read_french("veilleuse.collector.cli", *FILES))
 
 
 def translate(text: str) -> str:

@@ -207,7 +207,7 @@ BACKUP_NEWEST: Final = COLLECTOR.gauge(
 PUBLICATION_FAILURES: Final = COLLECTOR.gauge(
     "veilleuse_publication_failures",
     "Months (1 if any) that are due and cannot be released, and years whose statistics cannot be kept.",
-    ("kind",),
+    ("period",),
 )
 CONDITION_LEVEL: Final = COLLECTOR.gauge(
     "veilleuse_condition_level",

@@ -50,10 +50,10 @@ LABEL_TEXT: Final[Mapping[str, str]] = {
     "asleep); of a year: to_date (its released months so far) or closed",
     "ledger": "official (ADEME's yearly factor), or indicative (the grid's intensity of the hour: indicatif, hors bilan)",
     "machines": "physical, or virtual (the memo line)",
-    "kind": "states or energy; of publication failures: month or year",
+    "kind": "states or energy",
     "condition": "name of a row of docs/alerts.md",
     "audience": "who acts on a condition: operations or sustainability",
-    "period": "servers: today (current civil day) or day (last closed one); PCs: month (last released one)",
+    "period": "servers: today (current civil day) or day (last closed one); PCs: month (last released one); of failures, month or year",
     "status": "active, pending, suspended, revoked or forgotten; of an intensity: estimated, realtime or consolidated",
     "cause": "cause of avoidable energy: closed_bands (on and idle outside opening hours), open_idle (idle beyond the plan's "
     "time), screens (external screens in both), comatose_servers; `mixed` where causes may not be shown separately",

@@ -19,6 +19,7 @@ import typer
 
 from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation
 from veilleuse.collector.cli.doctor.closed_years import check_closing
+from veilleuse.collector.cli.doctor.conditions import check_conditions
 from veilleuse.collector.cli.doctor.findings import Check, Finding
 from veilleuse.collector.cli.doctor.fleet import (
     check_agents,
@@ -137,6 +138,7 @@ DATABASE_CHECKS: Final[tuple[Check, ...]] = (
     check_agents,
     check_silence,
     check_meters,
+    check_conditions,
 )
 """Checks that read the database: they run only when check_sqlite did not fail."""
 CHECKS: Final = FILE_CHECKS + DATABASE_CHECKS

@@ -24,7 +24,7 @@ class Finding:
     remedy: str = ""
 
 
-_OUTCOMES: Final[Mapping[Severity, Outcome]] = {
+OUTCOMES: Final[Mapping[Severity, Outcome]] = {
     Severity.INFO: "good",
     Severity.WARNING: "warning",
     Severity.CRITICAL: "failed",
@@ -34,7 +34,7 @@ _OUTCOMES: Final[Mapping[Severity, Outcome]] = {
 def outcome_of(condition: str, value: float) -> Outcome:
     """Judge a value by the condition of this name, as the first page and the alerts do."""
     severity = BY_NAME[condition].severity_of(value)
-    return "good" if severity is None else _OUTCOMES[severity]
+    return "good" if severity is None else OUTCOMES[severity]
 
 
 Check: TypeAlias = Callable[[CollectorSettings], Iterator[Finding]]

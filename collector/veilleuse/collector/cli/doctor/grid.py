@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.cli.doctor.findings import Finding, outcome_of
 from veilleuse.collector.grid.electricity_maps import read_token
 from veilleuse.collector.grid.poll import enabled_connectors
 from veilleuse.collector.http_client import FetchError
@@ -26,8 +26,6 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISEC
 
 LATE_HOURS: Final = 6
 """A newest value that is older is late: ODRÉ's real time lags some two hours, and a poll may fail."""
-FAILURES: Final = 3
-"""Polls that failed in a row until a warning."""
 _NEARLY: Final = 0.9
 """Share of the monthly calls above which a warning is given."""
 
@@ -88,10 +86,11 @@ def _check_connector(
         ELECTRICITY_MAPS: settings.intensity.electricity_maps_calls_per_month,
     }[connector]
     calls = "" if at_most is None else f", {poll.calls_this_month} of {at_most} calls this month"
-    if poll.failures >= FAILURES:
+    outcome = outcome_of("intensity_failing", poll.failures)
+    if outcome != "good":
         yield Finding(
             "intensity",
-            "warning",
+            outcome,
             f"{connector}: {poll.failures} polls failed in a row, the last one: {poll.outcome}{calls}",
             "'veilleuse intensity poll' says why, and so does the log",
         )

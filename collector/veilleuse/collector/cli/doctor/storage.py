@@ -41,6 +41,7 @@ from veilleuse.wire.files import FileRefused, check_owned
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND, SECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population
 
+
 def check_directory(settings: CollectorSettings) -> Iterator[Finding]:
     """Check that the data directory is complete, and that only its owner can read and write in it."""
     data_dir = settings.data_dir

@@ -145,12 +145,17 @@ class MonthlyFigures:
 
     def refresh(self) -> None:
         """Read what is new. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
-        today = datetime.fromtimestamp(self._clock(), ZoneInfo(self._settings.reporting.time_zone)).date()
         with self._open_store() as store:
             self._grid = read_grid(store.data, self._settings, self._clock())
             if self._clock() >= self._balance_due:
                 self._balance_due = self._clock() + BALANCE_SECONDS
-                self._balance = read_balance(store.data, today)
+                self._balance = read_balance(store.data, self._today())
+        self.refresh_month()
+        self._emissions = self._read_emissions(self._today())
+
+    def refresh_month(self) -> None:
+        """Read the newest month alone. Raises as `refresh`."""
+        today = self._today()
         period = last_month(today)
         try:
             month, indicators = self._months.read(*period), self._indicators.read(*period)
@@ -164,7 +169,9 @@ class MonthlyFigures:
         self._month = build_month_view(shown) if shown else None
         self._figures = figures_of_month(month, indicators)
         self._month_facts = self._read_facts(today, period[0], indicators)
-        self._emissions = self._read_emissions(today)
+
+    def _today(self) -> date:
+        return datetime.fromtimestamp(self._clock(), ZoneInfo(self._settings.reporting.time_zone)).date()
 
     def _read_facts(self, today: date, first: date, indicators: IndicatorMonth | None) -> MonthFacts:
         """Compare the month that begins at `first` with the one before; find the next month's day."""

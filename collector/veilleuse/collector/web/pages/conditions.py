@@ -1,42 +1,41 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Says what is wrong now, one sentence each, from the snapshot: what `veilleuse doctor` finds in detail.
+"""Says what is wrong now, one sentence each: what /metrics shows, judged by the table of conditions.
 
-For readers of the whole fleet. Of PCs only the counts of silent machines, as at the first read of the day.
+For readers of the whole fleet. Of PCs only the counts of silent machines, as at the first read of the day,
+and released months.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
+from collections.abc import Iterator
 from typing import Final
 
-from veilleuse.collector.backup.notes import LATE, last_backup
-from veilleuse.collector.calendars.periods import Slice, add_months
-from veilleuse.collector.documents.text import Words, instant
-from veilleuse.collector.enrolment.ca import SOON
-from veilleuse.collector.release.tables import released_on
+from veilleuse.collector.documents.text import Words
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.exposition.conditions import LEVELS, Occurrence, Severity, find_occurrences
 from veilleuse.collector.silence import SilenceLevel, sentence_of
-from veilleuse.collector.web.metrics.released_month import last_month
+from veilleuse.collector.web.metrics.samples import judged_exposition
 from veilleuse.collector.web.metrics.snapshot import Snapshot
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND, SECONDS_PER_DAY
 
-_LATE_DAYS: Final = 2
-"""Days after its day of release until a month is late: the collector tries every hour."""
+_HOUR: Final = 3600
+_DAYS_FROM: Final = 2 * SECONDS_PER_DAY
+"""Durations from here on are told in days."""
 
 
-def find_conditions(snapshot: Snapshot, months: Sequence[Slice], w: Words) -> Iterator[str]:
-    """Yield a sentence about each condition that somebody should mend; `months`: the newest released ones."""
-    if snapshot.health is None:
-        yield w("conditions.service")
-    for one in snapshot.silence:
-        if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED):
-            yield f"{sentence_of(one, w)} {w('silence.remedy')}"
-    yield from _months(snapshot, months, w)
-    yield from _store(snapshot, w)
-    yield from _certificates(snapshot, w)
-    zones = {site.zone for site in snapshot.fleet.sites.values()}
-    for zone in sorted(zones - {zone for zone, _ in snapshot.factors_now()}):
-        yield w("conditions.factor", zone=zone)
+def find_conditions(snapshot: Snapshot, k: int, w: Words) -> Iterator[str]:
+    """Yield a sentence about each condition that somebody should mend, the most severe first."""
+    for one in occurrences_of(snapshot, k):
+        if one.severity is not Severity.INFO:
+            yield f"{_sentence(one, snapshot, w)} {remedy_of(one, w)}"
+
+
+def occurrences_of(snapshot: Snapshot, k: int) -> list[Occurrence]:
+    """Return what holds now, the most severe first."""
+    now = snapshot.fleet.now_unix_milliseconds / MILLISECONDS_PER_SECOND
+    found = find_occurrences(judged_exposition(snapshot, k), now)
+    return sorted(found, key=lambda one: -LEVELS[one.severity])
 
 
 def waiting_silences(snapshot: Snapshot, w: Words) -> Iterator[str]:
@@ -44,45 +43,40 @@ def waiting_silences(snapshot: Snapshot, w: Words) -> Iterator[str]:
     return (sentence_of(one, w) for one in snapshot.silence if one.level is SilenceLevel.WAITING)
 
 
-def _months(snapshot: Snapshot, months: Sequence[Slice], w: Words) -> Iterator[str]:
-    health, today = snapshot.health or {}, snapshot.today
-    failing = bool(health.get("months_not_published"))
-    if months and (due := _due(months[-1].end, today)) is not None:
-        key = "months_failing" if failing else "month_late"
-        yield w(f"conditions.{key}", month=w.of_month(due), day=w.long_day(released_on(due)))
-    elif failing:
-        yield w("conditions.some_month_failing" if months else "conditions.first_month_failing")
-    if snapshot.month_is_of_older_rule:
-        first, end = last_month(today)
-        yield w("conditions.older_rule", of_month=w.of_month(first), first=first, end=end)
-    for year in sorted(health.get("years_not_kept", {})):
-        yield w("conditions.year", year=year)
+def text_of(one: Occurrence, w: Words) -> str:
+    """Write what is, with its numbers."""
+    labels = {name: _word(name, value, w) for name, value in one.labels.items()}
+    return w(
+        f"conditions.{one.condition.name}",
+        **labels,
+        n=w.number(round(one.value)),
+        ratio=w.number(round(one.value, 1)),
+        percent=w.percent(one.value),
+        duration=_duration(one.value, w),
+    )
 
 
-def _due(end: date, today: date) -> date | None:
-    """Return the month after the released ones where it should be released by now."""
-    due = end if end.day == 1 else add_months(end.replace(day=1), 1)
-    return due if today >= released_on(due) + timedelta(days=_LATE_DAYS) else None
+def remedy_of(one: Occurrence, w: Words) -> str:
+    """Write what to do."""
+    return w(f"remedies.{one.condition.name}")
 
 
-def _certificates(snapshot: Snapshot, w: Words) -> Iterator[str]:
-    for name, unix_milliseconds in (snapshot.health or {}).get("certificates", {}).items():
-        end = instant(unix_milliseconds).date()
-        if end - snapshot.today < SOON[name]:
-            yield w(f"conditions.{name}_certificate", day=w.long_day(end))
+def _sentence(one: Occurrence, snapshot: Snapshot, w: Words) -> str:
+    """Write what is; of silence, how many machines."""
+    if one.condition.metric is c.SILENCE_LEVEL:
+        silences = {silence.population.value: silence for silence in snapshot.silence}
+        return sentence_of(silences[one.labels["population"]], w)
+    return text_of(one, w)
 
 
-def _store(snapshot: Snapshot, w: Words) -> Iterator[str]:
-    disk, health, kind = snapshot.disk, snapshot.health or {}, snapshot.fleet.kind
-    if disk.free_bytes < disk.reserve_bytes:
-        yield w("conditions.disk_full")
-    elif disk.free_bytes < 2 * disk.reserve_bytes:
-        yield w("conditions.disk")
-    if any(health.get("store_errors", {}).values()):
-        yield w("conditions.store")
-    if (last := last_backup(kind)) is not None:
-        made = last.date()
-        if snapshot.today - made > LATE:
-            yield w("conditions.old_backup", day=w.long_day(made))
-    elif not kind.simulated and snapshot.fleet.places:
-        yield w("conditions.no_backup")
+def _word(label: str, value: str, w: Words) -> str:
+    words = w.texts["condition_words"]
+    return str(words[value]) if value in words else w.word(label, value)
+
+
+def _duration(seconds: float, w: Words) -> str:
+    """Write whole days, or hours below two days; 0 hours once a time has passed."""
+    seconds = max(0.0, seconds)
+    if seconds >= _DAYS_FROM:
+        return w.count("condition_words.days", int(seconds // SECONDS_PER_DAY))
+    return w.count("condition_words.hours", int(seconds // _HOUR))

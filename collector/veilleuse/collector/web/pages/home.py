@@ -93,7 +93,9 @@ async def home(look: Look) -> Mapping[str, object]:
         w("home.title", year=year),
         entities,
         tiles=tuple(_live(snapshot, w)) if has_live else (),
-        conditions=tuple(find_conditions(snapshot, months, w)) if has_live else (),
+        conditions=tuple(find_conditions(snapshot, look.settings.reporting.k_anonymity, w))
+        if has_live
+        else (),
         has_live=has_live,
         waiting=tuple(waiting_silences(snapshot, w)) if has_live else (),
         is_new=not snapshot.fleet.places,

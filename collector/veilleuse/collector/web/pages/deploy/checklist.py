@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from veilleuse.collector.backup.notes import LATE, last_backup
+from veilleuse.collector.backup.notes import last_backup
 from veilleuse.collector.documents.text import Words
 from veilleuse.collector.enrolment.root_key import root_key_files
 from veilleuse.collector.enrolment.tokens import Addresses
+from veilleuse.collector.exposition.conditions import BY_NAME
 from veilleuse.collector.model.calendars import in_force
 from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.web.pages.frame import Look
@@ -64,7 +65,7 @@ def _of_collector(store: ReadStore, look: Look, now: datetime) -> Iterator[Check
     seen = settings.backup.key_file or w("deploy.sealed_not")
     yield CheckItem("sealed", is_sealed, seen, "" if is_sealed else _SEAL)
     made = last_backup(store.data.data_kind())
-    is_recent = made is not None and now - made <= LATE
+    is_recent = made is not None and BY_NAME["backup_old"].severity_of((now - made).total_seconds()) is None
     seen = w("deploy.backup_never") if made is None else w("deploy.backup_on", day=w.long_day(made.date()))
     command = "" if is_recent else "systemctl enable --now veilleuse-backup.timer"
     yield CheckItem("backup", is_recent, seen, command)
