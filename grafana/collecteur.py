@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.queries import Board, Form, Panel, Query, Row, by_label, increase, judged, rate, series, total
+from grafana.queries import Board, Form, Panel, Query, Row, by_label, chosen, increase, judged, rate, total
 from veilleuse.collector.exposition import catalogue as c
 
 _LOAD: Final = "a load: what a machine bears differs"
@@ -14,7 +14,7 @@ _DAY: Final = 86_400
 
 
 def _certificate(name: str) -> Query:
-    selector = series(c.CERTIFICATE, f'name="{name}"')
+    selector = chosen(c.CERTIFICATE, f'name="{name}"')
     left = f"({selector} - time()) / {_DAY}"
     return Query(left, ("{name:certificate}",), judged(f"{name}_certificate", _DAY))
 
@@ -33,7 +33,7 @@ COLLECTEUR: Final = Board(
                     "none",
                     "home",
                     ((None, "red"), (1, "green")),
-                    (Query(series(c.COLLECTOR_UP), ("service",)),),
+                    (Query(chosen(c.COLLECTOR_UP), ("service",)),),
                     6,
                     5,
                     values={0: "no", 1: "yes"},
@@ -57,7 +57,7 @@ COLLECTEUR: Final = Board(
                     "bytes",
                     "home",
                     ((None, "red"), (0, "green")),
-                    (Query(f"{series(c.STORE_FREE)} - {series(c.STORE_RESERVE)}", ("free",)),),
+                    (Query(f"{chosen(c.STORE_FREE)} - {chosen(c.STORE_RESERVE)}", ("free",)),),
                     6,
                     5,
                 ),
@@ -68,7 +68,7 @@ COLLECTEUR: Final = Board(
                     "d",
                     "home",
                     judged("disk_forecast", _DAY),
-                    (Query(f"({series(c.STORE_FULL)} - time()) / {_DAY}", ("days",)),),
+                    (Query(f"({chosen(c.STORE_FULL)} - time()) / {_DAY}", ("days",)),),
                     6,
                     5,
                     0,
@@ -80,7 +80,7 @@ COLLECTEUR: Final = Board(
                     "d",
                     "home",
                     judged("backup_old", _DAY),
-                    (Query(f"(time() - {series(c.BACKUP_NEWEST)}) / {_DAY}", ("days",)),),
+                    (Query(f"(time() - {chosen(c.BACKUP_NEWEST)}) / {_DAY}", ("days",)),),
                     6,
                     5,
                     1,
@@ -93,9 +93,9 @@ COLLECTEUR: Final = Board(
                     "bilan",
                     judged("month_late", _DAY, shown_left=True),
                     (
-                        Query(f"({series(c.MONTH_DUE)} - time()) / {_DAY}", ("month",)),
+                        Query(f"({chosen(c.MONTH_DUE)} - time()) / {_DAY}", ("month",)),
                         Query(
-                            f"({series(c.FACTOR_DUE)} - time()) / {_DAY}",
+                            f"({chosen(c.FACTOR_DUE)} - time()) / {_DAY}",
                             ("factor", "{zone}"),
                             judged("factor_stale", _DAY, shown_left=True),
                         ),
@@ -130,7 +130,7 @@ COLLECTEUR: Final = Board(
                     "cps",
                     "park",
                     _LOAD,
-                    (by_label(rate(series(c.RECORDS)), "outcome"),),
+                    (by_label(rate(chosen(c.RECORDS)), "outcome"),),
                 ),
                 Panel(
                     6,
@@ -140,8 +140,8 @@ COLLECTEUR: Final = Board(
                     "park",
                     _LOAD,
                     (
-                        Query(total(rate(series(c.REFUSED_CALLS))), ("calls",)),
-                        Query(total(rate(series(c.REFUSED_RECORDS))), ("records",)),
+                        Query(total(rate(chosen(c.REFUSED_CALLS))), ("calls",)),
+                        Query(total(rate(chosen(c.REFUSED_RECORDS))), ("records",)),
                     ),
                 ),
                 Panel(
@@ -151,7 +151,7 @@ COLLECTEUR: Final = Board(
                     "short",
                     "home",
                     _LOAD,
-                    (Query(series(c.QUEUE), ("pushes",)), Query(series(c.DIRTY), ("periods",))),
+                    (Query(chosen(c.QUEUE), ("pushes",)), Query(chosen(c.DIRTY), ("periods",))),
                 ),
                 Panel(
                     8,
@@ -162,11 +162,11 @@ COLLECTEUR: Final = Board(
                     _LOAD,
                     (
                         Query(
-                            f"histogram_quantile(0.99, {rate(series(c.COMMIT, suffix='_bucket'))})",
+                            f"histogram_quantile(0.99, {rate(chosen(c.COMMIT, suffix='_bucket'))})",
                             ("most",),
                         ),
                         Query(
-                            f"{rate(series(c.COMMIT, suffix='_sum'))} / {rate(series(c.COMMIT, suffix='_count'))}",
+                            f"{rate(chosen(c.COMMIT, suffix='_sum'))} / {rate(chosen(c.COMMIT, suffix='_count'))}",
                             ("mean",),
                         ),
                     ),
@@ -178,7 +178,7 @@ COLLECTEUR: Final = Board(
                     "bytes",
                     "home",
                     "the disk of panel 3 judges it",
-                    (Query(series(c.STORE_BYTES), ("size",)),),
+                    (Query(chosen(c.STORE_BYTES), ("size",)),),
                 ),
                 Panel(
                     10,
@@ -187,7 +187,7 @@ COLLECTEUR: Final = Board(
                     "reqps",
                     "home",
                     _LOAD,
-                    (by_label(rate(series(c.HTTP_DURATION, suffix="_count")), "route"),),
+                    (by_label(rate(chosen(c.HTTP_DURATION, suffix="_count")), "route"),),
                 ),
             ),
         ),

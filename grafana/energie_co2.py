@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Lists the panels of *Énergie et CO2*: released years and months of the fleet, then servers, now and yesterday."""
+"""Lists the panels of *Énergie et CO2*: the fleet by released years and months; servers now and yesterday."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from grafana.queries import (
     Query,
     Row,
     by_label,
+    chosen,
     hourly,
     kwh,
     kwh_by_label,
-    series,
     total,
 )
 from veilleuse.collector.exposition import catalogue as c
@@ -29,8 +29,8 @@ _NO_TARGET: Final = "a quantity: no target is set for it"
 
 def _newest(metric: Metric) -> str:
     """Build a selector of the newest year that has a released month: two years are never in one bar chart."""
-    months = f'label_replace({series(c.FLEET_MONTH_ENERGY)}, "year", "$1", "month", "(.{{4}}).*")'
-    return f"({series(metric)} and on (year) {months})"
+    months = f'label_replace({chosen(c.FLEET_MONTH_ENERGY)}, "year", "$1", "month", "(.{{4}}).*")'
+    return f"({chosen(metric)} and on (year) {months})"
 
 
 ENERGIE_CO2: Final = Board(
@@ -47,7 +47,11 @@ ENERGIE_CO2: Final = Board(
                     "massg",
                     "bilan",
                     _NO_TARGET,
-                    (Query(total(series(c.FLEET_YEAR_EMISSIONS), "year", "state"), ("{year}", "{state:year}")),),
+                    (
+                        Query(
+                            total(chosen(c.FLEET_YEAR_EMISSIONS), "year", "state"), ("{year}", "{state:year}")
+                        ),
+                    ),
                     6,
                     5,
                     1,
@@ -60,9 +64,7 @@ ENERGIE_CO2: Final = Board(
                     "quality",
                     "an interval has no target",
                     tuple(
-                        Query(
-                            series(metric, 'perimeter="total"'), ("{year}", end, "{interval}")
-                        )
+                        Query(chosen(metric, 'perimeter="total"'), ("{year}", end, "{interval}"))
                         for metric, end in (
                             (c.FLEET_YEAR_EMISSIONS_LOW, "low"),
                             (c.FLEET_YEAR_EMISSIONS_HIGH, "high"),
@@ -81,7 +83,7 @@ ENERGIE_CO2: Final = Board(
                     _NO_TARGET,
                     (
                         Query(
-                            kwh(total(series(c.FLEET_YEAR_ENERGY), "year", "state")),
+                            kwh(total(chosen(c.FLEET_YEAR_ENERGY), "year", "state")),
                             ("{year}", "{state:year}"),
                         ),
                     ),
@@ -98,7 +100,7 @@ ENERGIE_CO2: Final = Board(
                     "a published constant",
                     (
                         Query(
-                            series(c.FLEET_EMISSIONS_INFO),
+                            chosen(c.FLEET_EMISSIONS_INFO),
                             ("{year}", "{zone}", "{factor_kgco2e_per_kwh}", "{provisional}", "{factor_id}"),
                         ),
                     ),
@@ -134,7 +136,7 @@ ENERGIE_CO2: Final = Board(
                     "massg",
                     "bilan",
                     _NO_TARGET,
-                    (by_label(series(c.FLEET_MONTH_EMISSIONS), "month", "perimeter"),),
+                    (by_label(chosen(c.FLEET_MONTH_EMISSIONS), "month", "perimeter"),),
                     12,
                     9,
                     1,
@@ -146,7 +148,7 @@ ENERGIE_CO2: Final = Board(
                     "kwatth",
                     "bilan",
                     _NO_TARGET,
-                    (kwh_by_label(series(c.FLEET_MONTH_ENERGY), "month", "perimeter"),),
+                    (kwh_by_label(chosen(c.FLEET_MONTH_ENERGY), "month", "perimeter"),),
                     12,
                     9,
                     1,
@@ -164,7 +166,7 @@ ENERGIE_CO2: Final = Board(
                     "watt",
                     "servers",
                     _NO_TARGET,
-                    (Query(total(series(c.POWER, PHYSICAL)), ("servers",)),),
+                    (Query(total(chosen(c.POWER, PHYSICAL)), ("servers",)),),
                     6,
                     decimals=1,
                 ),
@@ -211,7 +213,7 @@ ENERGIE_CO2: Final = Board(
                     "kwatth",
                     "servers",
                     _NO_TARGET,
-                    (kwh_by_label(series(c.DAY_ENERGY, PHYSICAL), "device_class"),),
+                    (kwh_by_label(chosen(c.DAY_ENERGY, PHYSICAL), "device_class"),),
                     12,
                     decimals=2,
                 ),
@@ -222,7 +224,7 @@ ENERGIE_CO2: Final = Board(
                     "massg",
                     "method",
                     _NO_TARGET,
-                    (by_label(series(c.DAY_EMISSIONS, PHYSICAL), "device_class"),),
+                    (by_label(chosen(c.DAY_EMISSIONS, PHYSICAL), "device_class"),),
                     12,
                     decimals=1,
                 ),

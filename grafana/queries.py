@@ -112,7 +112,14 @@ def series(metric: Metric, *matchers: str, suffix: str = "") -> str:
         label = matcher.split("=")[0].rstrip("!")
         if label not in metric.labels:
             raise ValueError(f"{metric.name} has no label {label}")
-    return f"{metric.name}{suffix}{{{','.join((*matchers, ONE_COLLECTOR))}}}"
+    inside = "{" + ",".join(matchers) + "}" if matchers else ""
+    return metric.name + suffix + inside
+
+
+def chosen(metric: Metric, *matchers: str, suffix: str = "") -> str:
+    """Build a selector of the collector that the dashboard's reader chose."""
+    found = series(metric, *matchers, suffix=suffix)
+    return f"{found[:-1]},{ONE_COLLECTOR}}}" if matchers else f"{found}{{{ONE_COLLECTOR}}}"
 
 
 def total(selector: str, *by: str) -> str:
@@ -141,14 +148,14 @@ def hourly(metric: Metric, *matchers: str) -> str:
     Counters of servers advance with each call, every 15 minutes: a shorter window would show 0 and then four
     times the rate.
     """
-    return f"rate({series(metric, *matchers)}[1h])"
+    return f"rate({chosen(metric, *matchers)}[1h])"
 
 
 def increase(metric: Metric, *matchers: str) -> str:
     """Build an increase over the chosen range. Raises ValueError for a gauge."""
     if metric.kind is not MetricType.COUNTER:
         raise ValueError(f"{metric.name} is no counter")
-    return f"increase({series(metric, *matchers)}[$__range])"
+    return f"increase({chosen(metric, *matchers)}[$__range])"
 
 
 def kwh(expression: str) -> str:

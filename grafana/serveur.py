@@ -6,7 +6,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.queries import Board, Form, Panel, Query, Row, Variable, by_label, kwh, kwh_by_label, series, total
+from grafana.queries import (
+    Board,
+    Form,
+    Panel,
+    Query,
+    Row,
+    Variable,
+    by_label,
+    chosen,
+    kwh,
+    kwh_by_label,
+    total,
+)
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 
@@ -17,12 +29,12 @@ _FACT: Final = "a fact about one server: no target"
 
 def _peers(metric: Metric, of: Metric = c.HOST_POWER) -> str:
     """Build a selector of the groups in which the chosen server is: same entity, site and device class."""
-    return f"({series(metric)} and on ({_GROUP}) {series(of, _HOST)})"
+    return f"({chosen(metric)} and on ({_GROUP}) {chosen(of, _HOST)})"
 
 
-_POWER: Final = total(series(c.HOST_POWER, _HOST))
+_POWER: Final = total(chosen(c.HOST_POWER, _HOST))
 _PEERS_MEAN: Final = f"sum({_peers(c.POWER)}) / sum({_peers(c.POWER_HOSTS)})"
-_ENERGY: Final = total(series(c.HOST_DAY_ENERGY, _HOST))
+_ENERGY: Final = total(chosen(c.HOST_DAY_ENERGY, _HOST))
 _PEERS_ENERGY: Final = f"sum({_peers(c.DAY_ENERGY, c.HOST_DAY_ENERGY)})"
 
 SERVEUR: Final = Board(
@@ -39,7 +51,7 @@ SERVEUR: Final = Board(
                     "none",
                     "server",
                     _FACT,
-                    (Query(series(c.HOST_POWER, _HOST), ("{entity}", "{site}", "{device_class}")),),
+                    (Query(chosen(c.HOST_POWER, _HOST), ("{entity}", "{site}", "{device_class}")),),
                     12,
                     5,
                 ),
@@ -65,7 +77,7 @@ SERVEUR: Final = Board(
                     (
                         Query(
                             "(time() - max(max_over_time(timestamp("
-                            f"{series(c.HOST_POWER, _HOST)})[$__range:1m]))) / 60",
+                            f"{chosen(c.HOST_POWER, _HOST)})[$__range:1m]))) / 60",
                             ("minutes",),
                         ),
                     ),
@@ -91,7 +103,7 @@ SERVEUR: Final = Board(
                     "server",
                     _FACT,
                     tuple(
-                        Query(f"{name}({name}_over_time({series(c.HOST_POWER, _HOST)}[$__range]))", (name,))
+                        Query(f"{name}({name}_over_time({chosen(c.HOST_POWER, _HOST)}[$__range]))", (name,))
                         for name in ("min", "avg", "max")
                     ),
                     decimals=1,
@@ -138,7 +150,7 @@ SERVEUR: Final = Board(
                     "kwatth",
                     "method",
                     "how good each method is depends on the server",
-                    (kwh_by_label(series(c.HOST_DAY_ENERGY, _HOST), "method"),),
+                    (kwh_by_label(chosen(c.HOST_DAY_ENERGY, _HOST), "method"),),
                     12,
                     5,
                     2,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.queries import Board, Form, Panel, Query, Row, by_label, judged, kwh, kwh_by_label, series
+from grafana.queries import Board, Form, Panel, Query, Row, by_label, chosen, judged, kwh, kwh_by_label
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.model.indicators import Targets
 
@@ -30,7 +30,7 @@ SOBRIETE: Final = Board(
                     "dateTimeAsIso",
                     "bilan",
                     "a date",
-                    (Query(series(c.MONTH_START) + " * 1000", _POPULATION),),
+                    (Query(chosen(c.MONTH_START) + " * 1000", _POPULATION),),
                     6,
                 ),
                 Panel(
@@ -40,7 +40,7 @@ SOBRIETE: Final = Board(
                     "percentunit",
                     "sobriete",
                     ((None, "green"), (Targets().out_of_hours_target_ratio, "orange")),
-                    (Query(series(c.OUTSIDE_OPENING, _MONTH), _MACHINES),),
+                    (Query(chosen(c.OUTSIDE_OPENING, _MONTH), _MACHINES),),
                     6,
                     decimals=1,
                 ),
@@ -51,11 +51,7 @@ SOBRIETE: Final = Board(
                     "percentunit",
                     "entity",
                     judged("on_at_night"),
-                    (
-                        Query(
-                            f"topk(15, {series(c.MONTH_OUTSIDE_OPENING)})", ("{entity}", "{population}")
-                        ),
-                    ),
+                    (Query(f"topk(15, {chosen(c.MONTH_OUTSIDE_OPENING)})", ("{entity}", "{population}")),),
                     12,
                     decimals=1,
                 ),
@@ -66,7 +62,7 @@ SOBRIETE: Final = Board(
                     "percentunit",
                     "sobriete",
                     _NO_TARGET,
-                    (Query(series(c.IDLE_WHILE_ON, _MONTH), _MACHINES),),
+                    (Query(chosen(c.IDLE_WHILE_ON, _MONTH), _MACHINES),),
                     6,
                     decimals=1,
                 ),
@@ -78,8 +74,8 @@ SOBRIETE: Final = Board(
                     "sobriete",
                     _NO_TARGET,
                     (
-                        Query(kwh(series(c.OUTSIDE_OPENING_ENERGY, _MONTH)), (*_MACHINES, "outside")),
-                        Query(kwh(series(c.IDLE_WHILE_ON_ENERGY, _MONTH)), (*_MACHINES, "idle")),
+                        Query(kwh(chosen(c.OUTSIDE_OPENING_ENERGY, _MONTH)), (*_MACHINES, "outside")),
+                        Query(kwh(chosen(c.IDLE_WHILE_ON_ENERGY, _MONTH)), (*_MACHINES, "idle")),
                     ),
                     6,
                     decimals=1,
@@ -91,7 +87,7 @@ SOBRIETE: Final = Board(
                     "percentunit",
                     "sobriete",
                     _NO_TARGET,
-                    (Query(series(c.POWER_PLAN), _POPULATION),),
+                    (Query(chosen(c.POWER_PLAN), _POPULATION),),
                     decimals=1,
                 ),
                 Panel(
@@ -101,7 +97,7 @@ SOBRIETE: Final = Board(
                     "kwatth",
                     "actions",
                     _NO_TARGET,
-                    (kwh_by_label(series(c.AVOIDABLE_ENERGY), "population", "cause"),),
+                    (kwh_by_label(chosen(c.AVOIDABLE_ENERGY), "population", "cause"),),
                     decimals=1,
                 ),
                 Panel(
@@ -111,7 +107,7 @@ SOBRIETE: Final = Board(
                     "none",
                     "sobriete",
                     _NO_TARGET,
-                    (Query(series(c.NIGHT_POWER), _MACHINES),),
+                    (Query(chosen(c.NIGHT_POWER), _MACHINES),),
                     decimals=2,
                 ),
             ),
@@ -127,7 +123,7 @@ SOBRIETE: Final = Board(
                     "short",
                     "servers",
                     "a verdict is to be confirmed by the server's owner",
-                    (Query(series(metric), _VERDICT),),
+                    (Query(chosen(metric), _VERDICT),),
                 )
                 for identifier, key, metric in (
                     (8, "comatose", c.COMATOSE_SERVERS),
@@ -147,7 +143,7 @@ SOBRIETE: Final = Board(
                     "percentunit",
                     "quality",
                     ((None, "orange"), (Targets().observed_ratio, "green")),
-                    (Query(series(c.COVERAGE, _MONTH), (*_MACHINES, "{kind}")),),
+                    (Query(chosen(c.COVERAGE, _MONTH), (*_MACHINES, "{kind}")),),
                     decimals=1,
                 ),
                 Panel(
@@ -157,7 +153,7 @@ SOBRIETE: Final = Board(
                     "short",
                     "bilan",
                     "a count",
-                    (by_label(series(c.MONTH_HOSTS, 'device_class!="monitor"'), "population"),),
+                    (by_label(chosen(c.MONTH_HOSTS, 'device_class!="monitor"'), "population"),),
                 ),
                 Panel(
                     14,
@@ -166,7 +162,7 @@ SOBRIETE: Final = Board(
                     "percentunit",
                     "quality",
                     judged("coverage_falling"),
-                    (Query(series(c.COVERAGE_CHANGE), (*_MACHINES, "{kind}")),),
+                    (Query(chosen(c.COVERAGE_CHANGE), (*_MACHINES, "{kind}")),),
                     decimals=1,
                 ),
             ),
