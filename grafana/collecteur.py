@@ -115,6 +115,8 @@ COLLECTEUR: Final = Board(
                         Query(total(increase(c.STORE_ERRORS)), ("errors",)),
                         Query(total(increase(c.JOBS, 'outcome="failed"')), ("jobs",)),
                     ),
+                    12,
+                    5,
                     decimals=0,
                 ),
             ),

@@ -63,7 +63,7 @@ SOBRIETE: Final = Board(
                     "sobriete",
                     _NO_TARGET,
                     (Query(chosen(c.IDLE_WHILE_ON, _MONTH), _MACHINES),),
-                    6,
+                    8,
                     decimals=1,
                 ),
                 Panel(
@@ -77,7 +77,7 @@ SOBRIETE: Final = Board(
                         Query(kwh(chosen(c.OUTSIDE_OPENING_ENERGY, _MONTH)), (*_MACHINES, "outside")),
                         Query(kwh(chosen(c.IDLE_WHILE_ON_ENERGY, _MONTH)), (*_MACHINES, "idle")),
                     ),
-                    6,
+                    8,
                     decimals=1,
                 ),
                 Panel(
@@ -98,6 +98,7 @@ SOBRIETE: Final = Board(
                     "actions",
                     _NO_TARGET,
                     (kwh_by_label(chosen(c.AVOIDABLE_ENERGY), "population", "cause"),),
+                    12,
                     decimals=1,
                 ),
                 Panel(
@@ -108,6 +109,7 @@ SOBRIETE: Final = Board(
                     "sobriete",
                     _NO_TARGET,
                     (Query(chosen(c.NIGHT_POWER), _MACHINES),),
+                    12,
                     decimals=2,
                 ),
             ),
