@@ -49,7 +49,7 @@ ENERGIE_CO2: Final = Board(
                     _NO_TARGET,
                     (
                         Query(
-                            total(chosen(c.FLEET_YEAR_EMISSIONS), "year", "state"), ("{year}", "{state:year}")
+                            total(chosen(c.FLEET_YEAR_EMISSIONS), "year", "state"), ("{year}", "{state:year_state}")
                         ),
                     ),
                     6,
@@ -84,7 +84,7 @@ ENERGIE_CO2: Final = Board(
                     (
                         Query(
                             kwh(total(chosen(c.FLEET_YEAR_ENERGY), "year", "state")),
-                            ("{year}", "{state:year}"),
+                            ("{year}", "{state:year_state}"),
                         ),
                     ),
                     6,

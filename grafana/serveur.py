@@ -77,7 +77,7 @@ SERVEUR: Final = Board(
                     (
                         Query(
                             "(time() - max(max_over_time(timestamp("
-                            f"{chosen(c.HOST_POWER, _HOST)})[$__range:1m]))) / 60",
+                            f"{chosen(c.HOST_POWER, _HOST)})[$__range:15s]))) / 60",
                             ("minutes",),
                         ),
                     ),
