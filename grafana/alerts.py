@@ -8,7 +8,6 @@ documents/locale/conditions.*.toml.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +31,7 @@ HEAD: Final = """\
 # then in English. Two alerts of one name differ by their severity.
 """
 RECORDED: Final = (
-    # Of physical servers: virtual machines are a memo line, outside every total. Servers call every 15 minutes.
+    # Of physical servers: virtual machines are a memo line, outside every total. Servers call every quarter.
     (
         "entity_device_class:veilleuse_energy_watts:rate1h",
         total(f"rate({series(c.ENERGY, PHYSICAL)}[1h])", "entity", "device_class"),
@@ -43,7 +42,7 @@ RECORDED: Final = (
     ),
     (
         "entity:veilleuse_emissions_grams:increase1d",
-        total(f"increase({series(c.EMISSIONS, PHYSICAL, 'ledger="official"')}[1d])", "entity"),
+        total("increase(" + series(c.EMISSIONS, PHYSICAL, 'ledger="official"') + "[1d])", "entity"),
     ),
 )
 """Name and expression of the recording rules."""
@@ -52,6 +51,8 @@ _VALUES: Final = {
     "ratio": '{{ $value | printf "%.1f" }}',
     "percent": "{{ $value | humanizePercentage }}",
     "duration": "{{ $value | humanizeDuration }}",
+    "first": "YYYY-MM-DD",
+    "end": "YYYY-MM-DD",
 }
 """Placeholder of a sentence → Prometheus' template."""
 _CLOSED: Final = {
@@ -67,7 +68,7 @@ def rules() -> str:
     """Return the text of the rule file."""
     lines = [HEAD, "groups:\n", "  - name: veilleuse-recording\n", "    interval: 1m\n", "    rules:\n"]
     for name, expression in RECORDED:
-        lines += [f"      - record: {name}\n", f"        expr: {json.dumps(expression)}\n"]
+        lines += [f"      - record: {name}\n", f"        expr: {_quoted(expression)}\n"]
     lines += ["\n  - name: veilleuse-alerts\n", "    rules:\n"]
     for condition in TABLE:
         for severity in condition.bounds:
@@ -77,7 +78,7 @@ def rules() -> str:
 
 def _alert(condition: Condition, severity: Severity) -> Iterator[str]:
     yield f"      - alert: {condition.alert}\n"
-    yield f"        expr: {json.dumps(condition.expression(severity))}\n"
+    yield f"        expr: {_quoted(condition.expression(severity))}\n"
     if condition.lasts:
         yield f"        for: {round(condition.lasts.total_seconds() / 60)}m\n"
     yield f"        labels: {{ severity: {severity}, audience: {condition.audience} }}\n"
@@ -86,7 +87,7 @@ def _alert(condition: Condition, severity: Severity) -> Iterator[str]:
         w = words(language)
         for name, section in (("summary", "conditions"), ("description", "remedies")):
             text = _template(condition, f"{section}.{condition.name}", w)
-            yield f"          {name}{suffix}: {json.dumps(text, ensure_ascii=False)}\n"
+            yield f"          {name}{suffix}: {_quoted(text)}\n"
 
 
 def _template(condition: Condition, key: str, w: Words) -> str:
@@ -104,6 +105,11 @@ def _label(label: str, w: Words) -> str:
     chain = f'{{{{ if eq $labels.{label} "{first[0]}" }}}}{first[1]}'
     chain += "".join(f'{{{{ else if eq $labels.{label} "{value}" }}}}{word}' for value, word in others)
     return chain + f"{{{{ else }}}}{raw}{{{{ end }}}}"
+
+
+def _quoted(text: str) -> str:
+    """Quote a text for YAML 1.2, single quotes: https://yaml.org/spec/1.2.2/#732-single-quoted-style."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def main() -> None:

@@ -8,7 +8,9 @@
 set -euo pipefail
 
 declare -A package_of=(
+  [amtool]=prometheus-alertmanager
   [promtool]=prometheus
+  [prometheus-alertmanager]=prometheus-alertmanager # its service stays off
   [prometheus]=prometheus
   [prometheus-node-exporter]=prometheus-node-exporter
   [chromium]=chromium

@@ -87,8 +87,8 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """A Condition is the reported silence of a population."""
+class Silence:
+    """A Silence is the reported silence of a population."""
 
     population: Population
     level: SilenceLevel
@@ -101,7 +101,7 @@ class Condition:
     """Silent servers, the longest silent first; empty for PCs."""
 
 
-def sentence_of(one: Condition, w: Words) -> str:
+def sentence_of(one: Silence, w: Words) -> str:
     """Write a condition in words, for the pages and the terminal."""
     values = {"whole": w.number(one.machines), "since": w.long_day(one.since)}
     key = f"silence.{'waiting_' if one.level is SilenceLevel.WAITING else ''}{one.population.value}"
@@ -119,7 +119,7 @@ class Past:
     """Last such day."""
     shares: Mapping[Population, Mapping[date, float]] = field(default_factory=dict)
     """Share by the last day of the window; the newest four."""
-    told: tuple[Condition, ...] | None = None
+    told: tuple[Silence, ...] | None = None
     """Conditions of PCs from the first count of `day`, for every reader; None: not counted yet."""
 
     def to_json(self) -> str:
@@ -231,7 +231,7 @@ class Judge:
 
     def conditions(
         self, hosts: Iterable[Host], rollouts: Mapping[Population, Rollout]
-    ) -> tuple[Condition, ...]:
+    ) -> tuple[Silence, ...]:
         """Return the condition of each population that can be judged: servers now, PCs at the first count of
         the day.
         """
@@ -240,14 +240,14 @@ class Judge:
 
     def conditions_in_order(
         self, members: Sequence[Host], rollouts: Mapping[Population, Rollout]
-    ) -> tuple[Condition, ...]:
+    ) -> tuple[Silence, ...]:
         """Return the same; `members`: the active servers, the longest silent first."""
         rollout = rollouts.get(Population.SERVER) or Rollout(Population.SERVER)
         servers = self.server_condition(members, rollout)
         pcs = (self._mark_waiting(one) for one in self.past.told or () if one.machines >= self.k)
         return (*((servers,) if servers else ()), *pcs)
 
-    def server_condition(self, members: Sequence[Host], rollout: Rollout) -> Condition | None:
+    def server_condition(self, members: Sequence[Host], rollout: Rollout) -> Silence | None:
         """Return the condition of servers, the longest silent first; None without any server."""
         if not members:
             return None
@@ -258,18 +258,18 @@ class Judge:
         if level is not SilenceLevel.GOOD and (started is None or started > bound):
             level = SilenceLevel.WAITING
         since = _day(last_sign(members[0]))
-        return Condition(Population.SERVER, level, len(late), len(members), since, late)
+        return Silence(Population.SERVER, level, len(late), len(members), since, late)
 
-    def pc_condition(self, population: Population, count: PopulationCount | None) -> Condition | None:
+    def pc_condition(self, population: Population, count: PopulationCount | None) -> Silence | None:
         """Return the condition of PCs; None with fewer than k machines to judge."""
         if count is None or count.machines < self.k:
             return None
         told = count.silent - count.silent % self.k
         level = _level(population, told, count.machines, self.past.usual(population))
         machines = count.machines - count.machines % self.k
-        return self._mark_waiting(Condition(population, level, told, machines, count.window.first))
+        return self._mark_waiting(Silence(population, level, told, machines, count.window.first))
 
-    def _mark_waiting(self, one: Condition) -> Condition:
+    def _mark_waiting(self, one: Silence) -> Silence:
         """Replace a PC's level by WAITING where this collector has not listened since before the window."""
         started = self.started_unix_milliseconds
         if one.level is SilenceLevel.GOOD or (
@@ -333,9 +333,9 @@ def heard_before(hosts: Iterable[Host], unix_milliseconds: int) -> date | None:
     return _day(max(earlier)) if earlier else None
 
 
-def _condition_of(raw: Any) -> Condition:
+def _condition_of(raw: Any) -> Silence:
     population, level, silent, machines, since = raw
-    return Condition(
+    return Silence(
         Population(population), SilenceLevel(level), int(silent), int(machines), date.fromisoformat(since)
     )
 

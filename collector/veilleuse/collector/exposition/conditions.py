@@ -20,6 +20,8 @@ from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric, MetricOrigin, MetricType
 from veilleuse.collector.exposition.prometheus import Exposition
 
+_DAY_SECONDS: Final = 86_400
+
 
 class Severity(StrEnum):
     """A Severity says how soon somebody should act. The label `severity` of an alert."""
@@ -102,7 +104,12 @@ class Condition:
                 measured = series
         if self.per is not None:
             measured += f" / {self.per.name}"
-        return f"{measured} {'<' if self.below else '>'} {self.bounds[severity]:.12g}"
+        return f"{measured} {'<' if self.below else '>'} {self._bound(self.bounds[severity])}"
+
+    def _bound(self, bound: float) -> str:
+        days = bound / _DAY_SECONDS
+        in_days = self.measure in (Measure.AGE, Measure.LEFT) and days and days == int(days)
+        return f"{days:.0f} * {_DAY_SECONDS}" if in_days else f"{bound:.12g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +169,8 @@ def _matcher(pattern: str) -> str:
     return f'="{pattern}"' if re.fullmatch(r"\w+", pattern) else f'=~"{pattern}"'
 
 
-def _days(number: float) -> float:
-    return timedelta(days=number).total_seconds()
+def _days(number: int) -> int:
+    return number * _DAY_SECONDS
 
 
 AT_ONCE: Final = timedelta(0)

@@ -282,8 +282,8 @@ FACTOR_KNOWN: Final = FLEET.gauge(
 )
 FACTOR_DUE: Final = FLEET.gauge(
     "veilleuse_factor_due_timestamp_seconds",
-    "Unix time from which a newer electricity factor than the applied one should have been imported: that of a year "
-    "is published in the spring of the next one, and due on 1 July.",
+    "Unix time from which a newer electricity factor than the applied one should be known: that of a year is "
+    "published in the spring of the next one, and due on 1 July.",
     ("zone",),
     origin=MetricOrigin.FACTORS,
 )

@@ -37,7 +37,6 @@ from veilleuse.collector.cli.doctor.storage import (
     check_directory,
     check_forecast,
     check_leftovers,
-    days_until_full,
 )
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.logs import product_version
@@ -48,6 +47,7 @@ from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.diagnostics import note_size
 from veilleuse.collector.validate import check_push
+from veilleuse.collector.web.metrics.disk import days_until_full
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 

@@ -23,9 +23,9 @@ from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.silence import (
-    Condition,
     Judge,
     Past,
+    Silence,
     SilenceLevel,
     count_pcs,
     heard_before,
@@ -89,11 +89,11 @@ class Watch:
         site = Site("Lyon", "FR", calendar.time_zone, calendar.to_json())
         return open_days([site], SiteCalendars(lambda _: (version,), lambda: (holidays,)), self.now.date())
 
-    def pcs(self, hosts: Iterable[Host], population: Population = WORKSTATION) -> Condition | None:
+    def pcs(self, hosts: Iterable[Host], population: Population = WORKSTATION) -> Silence | None:
         """Return the condition of PCs of a population."""
         return self.judge.pc_condition(population, count_pcs(hosts, self.windows()).get(population))
 
-    def servers(self, hosts: Iterable[Host], rollout: Rollout | None = None) -> Condition | None:
+    def servers(self, hosts: Iterable[Host], rollout: Rollout | None = None) -> Silence | None:
         """Return the condition of servers."""
         conditions = self.judge.conditions(hosts, {SERVER: rollout or Rollout(SERVER)})
         return next((one for one in conditions if one.population is SERVER), None)
@@ -111,7 +111,7 @@ def fleet(silent: int, heard: int, now: datetime, population: Population = WORKS
     return [machine(population, away)] * silent + [machine(population, near)] * heard
 
 
-def told(condition: Condition | None) -> tuple[str, int, int] | None:
+def told(condition: Silence | None) -> tuple[str, int, int] | None:
     """Return (level, silent, machines)."""
     return None if condition is None else (condition.level.value, condition.silent, condition.machines)
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Tests of the sentences about what is wrong: each condition has one, and a healthy collector has none."""
+"""Tests of the sentences about what is wrong: faults of a snapshot reach the page, /metrics and `doctor`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,35 @@ from typing import Any, Final
 import pytest
 
 from tests.support.filled import METER, Filled, minutes_of_server
-from veilleuse.collector.backup.notes import BACKUP_NOTE, LATE
-from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.backup.notes import BACKUP_NOTE
+from veilleuse.collector.cli.doctor.conditions import TOLD_ELSEWHERE, check_conditions
 from veilleuse.collector.documents.text import words
-from veilleuse.collector.enrolment.ca import SOON
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.exposition.conditions import BY_NAME, Severity
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import Condition, SilenceLevel
-from veilleuse.collector.web.metrics.snapshot import Disk, Snapshot, SnapshotCache
+from veilleuse.collector.silence import Silence, SilenceLevel
+from veilleuse.collector.web.metrics.disk import Disk
+from veilleuse.collector.web.metrics.released_month import MonthFacts
+from veilleuse.collector.web.metrics.samples import fleet_exposition
+from veilleuse.collector.web.metrics.servers import QUARANTINE
+from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.collector.web.pages.conditions import find_conditions
 from veilleuse.wire.vocabulary import Population
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
-OCTOBER = (Slice(date(2026, 10, 1), date(2026, 11, 1)),)
-SEPTEMBER = (Slice(date(2026, 9, 1), date(2026, 10, 1)),)
 DAY: Final = 86_400_000
-ENDS: Final = {name: round((NOW + margin).timestamp() * 1000) for name, margin in SOON.items()}
+K: Final = 10
+
+
+def bound_of(name: str, severity: Severity = Severity.WARNING) -> timedelta:
+    """Return the bound of a condition that is a time."""
+    return timedelta(seconds=BY_NAME[name].bounds[severity])
+
+
+ENDS: Final = {
+    name: round((NOW + bound_of(f"{name}_certificate")).timestamp() * 1000)
+    for name in ("root", "intermediate", "server")
+}
 """The ends of certificates that need nobody yet."""
 HEALTH: dict[str, Any] = {
     "store_errors": {},
@@ -46,85 +60,133 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
         settings = CollectorSettings(data_dir=data.directory)
         snapshot = SnapshotCache(reader, settings, NOW.timestamp).take_snapshot()
         reader.close()
-    return replace(snapshot, health=HEALTH, silence=(), disk=Disk(1, 100, 10))
+    servers = snapshot.fleet.servers
+    kept = {key: number for key, number in servers.counts.items() if key[0] != QUARANTINE}
+    fleet = replace(snapshot.fleet, servers=replace(servers, counts=kept))
+    return replace(snapshot, fleet=fleet, health=HEALTH, silence=(), disk=Disk(1, 100, 10))
 
 
-def told(snapshot: Snapshot, months: tuple[Slice, ...] = OCTOBER, language: str = "fr") -> list[str]:
+def told(snapshot: Snapshot, language: str = "fr") -> list[str]:
     """Return the sentences, with ordinary spaces."""
-    return [one.replace("\u00a0", " ") for one in find_conditions(snapshot, months, words(language))]
+    return [one.replace("\u00a0", " ") for one in find_conditions(snapshot, K, words(language))]
 
 
-def with_backup(snapshot: Snapshot, days: int | None) -> Snapshot:
-    """Return the snapshot with a backup so many days old; None: none was ever made."""
-    made = NOW - timedelta(days=days or 0)
-    extra = {} if days is None else {BACKUP_NOTE: str(round(made.timestamp() * 1000))}
+def with_backup(snapshot: Snapshot, age: timedelta | None) -> Snapshot:
+    """Return the snapshot with a backup so old; None: none was ever made."""
+    extra = {} if age is None else {BACKUP_NOTE: str(round((NOW - age).timestamp() * 1000))}
     return replace(snapshot, fleet=replace(snapshot.fleet, kind=replace(snapshot.fleet.kind, extra=extra)))
 
 
 def test_a_healthy_collector_has_nothing_wrong(healthy: Snapshot):
-    """No sentence, in either language."""
+    """No sentence, in either language: that the factor is provisional is information."""
     assert told(healthy) == told(healthy, language="en") == []
 
 
 @pytest.mark.parametrize(
-    ("changed", "sentence"),
+    ("changed", "name", "sentence"),
     [
-        ({"health": None}, "Le service de réception ne répond pas"),
+        ({"health": None}, "collector_down", "Le service de réception ne répond pas"),
         (
-            {"health": HEALTH | {"store_errors": {"disk_full": 2}}},
-            "La base de données a refusé des écritures",
+            {"health": HEALTH | {"store_errors": {"full": 2}}},
+            "store_errors",
+            "La base de données a refusé des écritures (full)",
         ),
-        ({"health": HEALTH | {"years_not_kept": {"2025": "why"}}}, "Les sommes de 2025 ne peuvent pas"),
-        ({"disk": Disk(1, 9, 10)}, "Le disque du collecteur est plein"),
-        ({"disk": Disk(1, 19, 10)}, "Le disque du collecteur est bientôt plein"),
+        (
+            {"health": HEALTH | {"store_errors": {"lost": 1}}},
+            "store_replaced",
+            "La base de données ouverte n’est plus celle qui est à sa place",
+        ),
+        (
+            {"health": HEALTH | {"years_not_kept": {"2025": "why"}}},
+            "publication_failing",
+            "Une publication échoue (année)",
+        ),
+        (
+            {"health": HEALTH | {"months_not_published": "why"}},
+            "publication_failing",
+            "Une publication échoue (mois)",
+        ),
+        ({"disk": Disk(1, 9, 10)}, "disk_low", "Le disque du collecteur est bientôt plein"),
+        ({"disk": Disk(1, 19, 10)}, "disk_low", "Le disque du collecteur est bientôt plein"),
+        (
+            {"disk": Disk(1, 100, 10, 12.5)},
+            "disk_forecast",
+            "Le disque du collecteur sera plein dans 12 jours",
+        ),
         (
             {"health": HEALTH | {"certificates": ENDS | {"root": round(NOW.timestamp() * 1000) + 364 * DAY}}},
-            "Le certificat racine du collecteur finit le mardi 9 novembre 2027",
+            "root_certificate",
+            "Le certificat racine du collecteur finit dans 364 jours",
         ),
         (
             {"month_is_of_older_rule": True},
-            "Les indicateurs et les groupes de PC d’octobre 2026 ne sont plus",
+            "month_of_older_rule",
+            "Les chiffres des PC du dernier mois ne sont plus",
         ),
-        ({"factors": {}}, "Aucun facteur d’émission n’est connu pour la zone FR"),
+        ({"factors": {}}, "factor_missing", "Aucun facteur d’émission n’est connu pour la zone FR"),
+        (
+            {"month_facts": MonthFacts(NOW.date() - timedelta(days=3))},
+            "month_late",
+            "Un mois aurait dû être publié il y a 3 jours",
+        ),
+        (
+            {"month_facts": MonthFacts(None, {(Population.WORKSTATION, False, "states"): -0.25})},
+            "coverage_falling",
+            "La couverture du dernier mois publié s’écarte de celle du mois d’avant de −25,0 % (postes de travail",
+        ),
     ],
 )
-def test_each_condition_has_one_sentence(healthy: Snapshot, changed: dict[str, Any], sentence: str):
-    """One change of the snapshot gives one sentence."""
-    (found,) = told(replace(healthy, **changed))
+def test_each_condition_has_one_sentence(
+    healthy: Snapshot, changed: dict[str, Any], name: str, sentence: str
+):
+    """One change of the snapshot gives one sentence, and the level of its condition on /metrics."""
+    snapshot = replace(healthy, **changed)
+    (found,) = told(snapshot)
     assert found.startswith(sentence)
+    levels = fleet_exposition(snapshot, "0", K).samples(c.CONDITION_LEVEL)
+    assert [labels[0] for labels, level in levels if level >= 2] == [name]
 
 
 def test_silence_is_told_from_warnings_on(healthy: Snapshot):
     """Silent servers and PCs are told as everywhere; silence that cannot be judged yet is not."""
-    levels = (SilenceLevel.WARNING, SilenceLevel.FAILED, SilenceLevel.WAITING, SilenceLevel.GOOD)
-    silence = tuple(Condition(Population.CLASSROOM, one, 20, 120, date(2026, 11, 5)) for one in levels)
-    found = told(replace(healthy, silence=silence))
-    assert len(found) == 2
-    assert found[0].startswith("Au moins 20 PC de classe sur au moins 120 sont silencieux")
-
-
-def test_a_month_that_is_due_is_late_or_failing(healthy: Snapshot):
-    """October is due on 4 November; two days later it is late, and a failure is told as such."""
-    (late,) = told(healthy, SEPTEMBER)
-    assert late.startswith(
-        "Le mois d’octobre 2026 n’est pas encore publié, et devait l’être le mercredi 4 novembre 2026"
+    levels = (SilenceLevel.WARNING, SilenceLevel.WAITING)
+    populations = (Population.CLASSROOM, Population.WORKSTATION)
+    silence = tuple(
+        Silence(population, one, 20, 120, date(2026, 11, 5))
+        for population, one in zip(populations, levels, strict=True)
     )
-    failing = replace(healthy, health=HEALTH | {"months_not_published": "why"})
-    (found,) = told(failing, SEPTEMBER)
-    assert found.startswith("La publication des mois échoue : le mois d’octobre 2026")
-    assert told(failing, ())[0].startswith("La publication des mois échoue : aucun chiffre")
-    assert told(failing, OCTOBER)[0].startswith("Un mois ne peut pas être publié")
+    (found,) = told(replace(healthy, silence=silence))
+    assert found.startswith("Au moins 20 PC de classe sur au moins 120 sont silencieux")
 
 
 @pytest.mark.parametrize(
-    ("days", "sentence"),
+    ("age", "sentence"),
     [
         (None, "Aucune sauvegarde n’a jamais été faite"),
-        (LATE.days, ""),
-        (LATE.days + 1, "La dernière sauvegarde date du"),
+        (bound_of("backup_old"), ""),
+        (bound_of("backup_old") + timedelta(hours=1), "La dernière sauvegarde a 7 jours"),
     ],
 )
-def test_an_old_backup_is_told(healthy: Snapshot, days: int | None, sentence: str):
+def test_an_old_backup_is_told(healthy: Snapshot, age: timedelta | None, sentence: str):
     """A backup of more than a week, or none at all, is told."""
-    found = told(with_backup(healthy, days))
+    found = told(with_backup(healthy, age))
     assert [one[: len(sentence)] for one in found] == ([sentence] if sentence else [])
+
+
+def test_the_most_severe_comes_first(healthy: Snapshot):
+    """What is critical stands above warnings, whatever its place in the table."""
+    found = told(with_backup(replace(healthy, disk=Disk(1, 9, 10)), bound_of("backup_old") * 2))
+    assert [one.split(" : ")[0] for one in found] == [
+        "Le disque du collecteur est bientôt plein",
+        "La dernière sauvegarde a 14 jours",
+    ]
+
+
+def test_doctor_tells_the_rest(tmp_path):
+    """`doctor` tells what no other check tells: here a factor that ended, and one that is provisional."""
+    assert set(BY_NAME) >= TOLD_ELSEWHERE
+    with Filled(tmp_path / "data") as data:
+        data.push(data.add_host(), minutes_of_server(20, 15, 180.0), METER)
+        found = list(check_conditions(CollectorSettings(data_dir=data.directory)))
+    assert [(one.check, one.outcome) for one in found] == [("conditions", "good")]
+    assert found[0].text.startswith("the emission factor of ")

@@ -19,16 +19,18 @@ from hypothesis import strategies as st
 from tests.architecture.tree import ROOT
 from tests.support.filled import METER, Filled, minutes_of_server
 from tests.support.reading import Reading
-from veilleuse.collector.backup.notes import BACKUP_NOTE, LATE, RESTORED_BACKUP_NOTE
+from veilleuse.collector.backup.notes import BACKUP_NOTE, RESTORED_BACKUP_NOTE
 from veilleuse.collector.cli.doctor.storage import check_backup
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.exposition.conditions import BY_NAME, Severity
 from veilleuse.collector.model.inventory import InventoryChange
 from veilleuse.collector.web.pages.deploy.commands import SYSTEMS, machine_steps, token_command
 from veilleuse.wire.vocabulary import Population
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
+LATE = timedelta(seconds=BY_NAME["backup_old"].bounds[Severity.WARNING])
 NASTY = (
     "L'Eau",
     'a"b',

@@ -32,7 +32,7 @@ from tests.support.filled import (
 from tests.support.publishing import monthly_figures, publish_months
 from tests.support.reading import Reading
 from veilleuse.collector.settings import CollectorSettings, Http
-from veilleuse.collector.silence import PRESENCE, Condition, Past, SilenceLevel
+from veilleuse.collector.silence import PRESENCE, Past, Silence, SilenceLevel
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.released_month import MonthView, last_month
@@ -221,7 +221,7 @@ def test_workstations_have_no_live_series(data, client):
         data.push(host, records)
     data.derive()
     three_days_ago = day - timedelta(days=3)
-    good = Condition(Population.WORKSTATION, SilenceLevel.GOOD, 0, 10, three_days_ago)
+    good = Silence(Population.WORKSTATION, SilenceLevel.GOOD, 0, 10, three_days_ago)
     data.store.registry.put_meta(PRESENCE, Past(three_days_ago, day, told=(good,)).to_json())
     http = client(hosts_metrics=True)
     text = http.get("/metrics").text

@@ -68,7 +68,10 @@ def check_conditions(settings: CollectorSettings) -> Iterator[Finding]:
         several = list(group)
         for one in several[:_NAMED]:
             yield Finding(
-                "conditions", OUTCOMES[one.severity], as_clause(text_of(one, w)), as_clause(remedy_of(one, w))
+                "conditions",
+                OUTCOMES[one.severity],
+                as_clause(text_of(one, w)),
+                as_clause(remedy_of(one, snapshot, w)),
             )
         if (left := len(several) - _NAMED) > 0:
             yield Finding("conditions", OUTCOMES[several[0].severity], f"and {left} more of these")

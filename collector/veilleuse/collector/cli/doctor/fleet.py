@@ -19,7 +19,7 @@ from veilleuse.collector.ipc import START, ask
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import Condition, SilenceLevel, judge_of, sentence_of
+from veilleuse.collector.silence import Silence, SilenceLevel, judge_of, sentence_of
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
@@ -228,7 +228,7 @@ def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("silence", "good", "no machine is enrolled")
 
 
-def _silence_finding(one: Condition, settings: CollectorSettings, *, runs: bool) -> Finding:
+def _silence_finding(one: Silence, settings: CollectorSettings, *, runs: bool) -> Finding:
     is_server = one.population is Population.SERVER
     least = "" if is_server else "at least "
     numbers = f"{one.population}: {least}{one.silent} of {least}{one.machines}"

@@ -134,7 +134,7 @@ def check_disk(settings: CollectorSettings) -> Iterator[Finding]:
     """Compare the free space with the reserve: below the reserve no record is accepted."""
     disk = read_disk(settings, ())
     text = f"{disk.free_bytes / 2**20:.0f} MiB free, reserve {disk.reserve_bytes / 2**20:.0f} MiB"
-    outcome = outcome_of("disk_low", disk.free_bytes / disk.reserve_bytes)
+    outcome = outcome_of("disk_low", disk.free_bytes / (disk.reserve_bytes or 1))
     if outcome == "failed":
         yield Finding(
             "disk",

@@ -23,7 +23,7 @@ from veilleuse.collector.model.factors import ChosenFactor
 from veilleuse.collector.ports.store import DataReader
 from veilleuse.collector.release.indicator_rows import IndicatorRow
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import Condition, judge_of
+from veilleuse.collector.silence import Silence, judge_of
 from veilleuse.collector.web.metrics.disk import Disk, read_disk
 from veilleuse.collector.web.metrics.fleet import FleetView, PcCounts, ServerFleetReader
 from veilleuse.collector.web.metrics.fleet_emissions import FleetEmissions
@@ -74,7 +74,7 @@ class Snapshot:
     """When the next month is due, and what changed with the last one."""
     fleet_emissions: FleetEmissions
     """Released months and years of the whole fleet; empty until they are read."""
-    silence: tuple[Condition, ...]
+    silence: tuple[Silence, ...]
     """Silence of each population that can be judged."""
 
     @property

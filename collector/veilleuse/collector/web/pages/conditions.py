@@ -15,6 +15,7 @@ from veilleuse.collector.documents.text import Words
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.conditions import LEVELS, Occurrence, Severity, find_occurrences
 from veilleuse.collector.silence import SilenceLevel, sentence_of
+from veilleuse.collector.web.metrics.released_month import last_month
 from veilleuse.collector.web.metrics.samples import judged_exposition
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND, SECONDS_PER_DAY
@@ -28,7 +29,7 @@ def find_conditions(snapshot: Snapshot, k: int, w: Words) -> Iterator[str]:
     """Yield a sentence about each condition that somebody should mend, the most severe first."""
     for one in occurrences_of(snapshot, k):
         if one.severity is not Severity.INFO:
-            yield f"{_sentence(one, snapshot, w)} {remedy_of(one, w)}"
+            yield f"{_sentence(one, snapshot, w)} {remedy_of(one, snapshot, w)}"
 
 
 def occurrences_of(snapshot: Snapshot, k: int) -> list[Occurrence]:
@@ -56,9 +57,10 @@ def text_of(one: Occurrence, w: Words) -> str:
     )
 
 
-def remedy_of(one: Occurrence, w: Words) -> str:
-    """Write what to do."""
-    return w(f"remedies.{one.condition.name}")
+def remedy_of(one: Occurrence, snapshot: Snapshot, w: Words) -> str:
+    """Write what to do; of the last released month, with its days."""
+    first, end = last_month(snapshot.today)
+    return w(f"remedies.{one.condition.name}", first=first, end=end)
 
 
 def _sentence(one: Occurrence, snapshot: Snapshot, w: Words) -> str:
