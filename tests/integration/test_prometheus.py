@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -13,14 +14,18 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from grafana.build import BOARDS, legend_words
 from grafana.texts import words_of
+from tests.support.panel_reports import COMPARED, Asked
 from tests.support.peers import peer
 from tests.support.ports import free_ports
 from tests.support.processes import ran
@@ -111,6 +116,44 @@ def test_every_panel_has_data(scraped, panel, query, request):
             value = one["metric"].get(label, "")
             assert all(not of or value in of for of in known.values()), f"{label} {value} has no word"
             assert legend_words(panel, "fr").get(value, value) == known["fr"].get(value, value)
+
+
+@pytest.fixture(scope="module")
+def reports(scraped: Watched) -> dict[Asked, dict[str, Any]]:
+    """Give what the command prints, for each of its calls in COMPARED; it runs once for each."""
+    asked = sorted({one.asked for one in COMPARED}, key=str)
+    today = datetime.now(ZoneInfo("Europe/Paris")).date()
+
+    def run(one: Asked) -> dict[str, Any]:
+        return scraped.report(one.kind, *one.period_of(scraped.month, today), one.grouping, *one.more)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(asked, pool.map(run, asked), strict=True))
+
+
+@pytest.mark.parametrize("compared", COMPARED, ids=lambda one: f"{one.panel}-{one.query}")
+def test_a_panel_has_the_digits_of_the_report(scraped, reports, compared):
+    """Each series of the panel is a row of the report, and each row a series, with the same twelve digits.
+
+    `pytest -rP` prints the table.
+    """
+    board, key = compared.panel.split()
+    (panel,) = (one for of in BOARDS if of.name == board for one in of.panels if one.key == key)
+    expected = compared.expected(reports[compared.asked])
+    found = scraped.query(filled_in(panel.queries[compared.query].expression, scraped))
+    shown = {
+        tuple(one["metric"].get(label, "") for label in compared.labels): float(one["value"][1])
+        for one in found
+    }
+    assert len(shown) == len(found), "the labels tell series apart"
+    for values in sorted(shown.keys() | expected.keys()):
+        panel_says, report_says = shown.get(values), expected.get(values)
+        equal = panel_says is not None and report_says is not None
+        equal = equal and math.isclose(panel_says or 0, report_says or 0, rel_tol=1e-12)
+        row = f"report {compared.asked.kind}, {compared.section} by {compared.asked.grouping}"
+        print(f"{compared.panel} | {' '.join(values)} | {panel_says!r} | {row} | {report_says!r} | {equal}")
+        assert equal
+    assert bool(expected) == (f"{board}-{key}-{compared.query}" not in RIGHTLY_EMPTY)
 
 
 def test_counters_rise(scraped):

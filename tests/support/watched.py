@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Run a real Prometheus that reads a real collector: a simulated fleet with a released month, and one agent."""
+"""Run a Prometheus that reads a collector with a simulated fleet, a released month and one real agent."""
 
 from __future__ import annotations
 
