@@ -21,7 +21,13 @@ from tests.support.records import clock_record, spool_of
 from tests.support.stack import Stack, get
 from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector.months.worker import ended_by
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_HOUR,
+    MILLISECONDS_PER_MINUTE,
+    MILLISECONDS_PER_SECOND,
+)
+from veilleuse.wire.vocabulary import GapReason
 
 HOSTS: Final = 80
 """Simulated machines: enough for groups of k of both kinds of PC, and for a virtual server."""
@@ -71,18 +77,17 @@ class Watched:
         return float(one["value"][1])
 
     def send(self, start_unix_milliseconds: int, minutes: int) -> None:
-        """Spool metered minutes, and let the agent send them."""
+        """Spool metered minutes, each with a short gap of another source, and let the agent send them."""
         spool = spool_of(self.stack.state)
         try:
-            records = [
-                clock_record(
+            for number in range(minutes):
+                record = clock_record(
                     start_unix_milliseconds + number * MILLISECONDS_PER_MINUTE,
                     MILLISECONDS_PER_MINUTE,
                     metered_millijoules=round(WATTS * MILLISECONDS_PER_MINUTE),
-                ).to_json()
-                for number in range(minutes)
-            ]
-            spool.append(records, {})
+                )
+                record.gaps[GapReason.SENSOR_LOST, "linux_rapl"] = MILLISECONDS_PER_SECOND
+                spool.append([record.to_json()], {})
         finally:
             spool.close()
         self.stack.must("veilleuse-agent", "send")
