@@ -171,7 +171,7 @@ def test_counters_rise(scraped):
     joules = 'sum(veilleuse_energy_joules_total{entity="test"})'
     grams = 'sum(veilleuse_emissions_grams_total{entity="test"})'
     before = scraped.value(joules), scraped.value(grams)
-    scraped.send((int(time.time()) // 60 - 4) * MILLISECONDS_PER_MINUTE, 3)
+    scraped.send(((int(time.time()) // 60 - 4) * MILLISECONDS_PER_MINUTE, 3))
     comes(lambda: scraped.value(joules) != before[0])
     assert scraped.value(joules) - before[0] == pytest.approx(WATTS * 180, abs=1e-3)
     assert scraped.value(grams) - before[1] == pytest.approx(WATTS * 180 / 3_600_000 * 46.1, rel=1e-6)

@@ -114,13 +114,14 @@ def _coverage(row: Row) -> Told:
 def _comatose(row: Row) -> Told:
     """A suspect counts as not judged in the report, unless it was busy earlier; the panel has it once."""
     if row["indicator"] == "I6":
-        machines, judged_suspects = _label(row, "machines"), row["suspects"] - row["suspects_not_judged"]
+        machines, judged = _label(row, "machines"), row["denominator"]
+        judged_suspects = row["suspects"] - row["suspects_not_judged"]
         for verdict, number in (
-            ("comatose", row["numerator"]),
+            ("comatose", row["numerator"] if judged else None),
             ("suspect", row["suspects"]),
             ("excluded", row["excluded"]),
             ("not_judged", row["not_judged"] - row["suspects_not_judged"]),
-            ("in_service", row["denominator"] - row["numerator"] - judged_suspects),
+            ("in_service", judged - row["numerator"] - judged_suspects if judged else None),
         ):
             yield (machines, verdict), number
 

@@ -8,6 +8,7 @@ import json
 import time
 import urllib.parse
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -76,18 +77,22 @@ class Watched:
         (one,) = self.eventually(expression)
         return float(one["value"][1])
 
-    def send(self, start_unix_milliseconds: int, minutes: int) -> None:
-        """Spool metered minutes, each with a short gap of another source, and let the agent send them."""
+    def send(self, *starts_and_minutes: tuple[int, int]) -> None:
+        """Spool metered minutes, each with a short gap of another source, and let the agent send them.
+
+        (Unix milliseconds of the first one, number of minutes).
+        """
         spool = spool_of(self.stack.state)
         try:
-            for number in range(minutes):
-                record = clock_record(
-                    start_unix_milliseconds + number * MILLISECONDS_PER_MINUTE,
-                    MILLISECONDS_PER_MINUTE,
-                    metered_millijoules=round(WATTS * MILLISECONDS_PER_MINUTE),
-                )
-                record.gaps[GapReason.SENSOR_LOST, "linux_rapl"] = MILLISECONDS_PER_SECOND
-                spool.append([record.to_json()], {})
+            for start, minutes in starts_and_minutes:
+                for number in range(minutes):
+                    record = clock_record(
+                        start + number * MILLISECONDS_PER_MINUTE,
+                        MILLISECONDS_PER_MINUTE,
+                        metered_millijoules=round(WATTS * MILLISECONDS_PER_MINUTE),
+                    )
+                    record.gaps[GapReason.SENSOR_LOST, "linux_rapl"] = MILLISECONDS_PER_SECOND
+                    spool.append([record.to_json()], {})
         finally:
             spool.close()
         self.stack.must("veilleuse-agent", "send")
@@ -111,12 +116,12 @@ def watched(folder: Path) -> Iterator[Watched]:
     """Give all of it while the block runs; every process is real."""
     database = peer("prometheus")
     month = last_released_month()
-    days = ((month + timedelta(days=31)).replace(day=1) - month).days
+    end = (month + timedelta(days=31)).replace(day=1)
     (port,) = free_ports(1)
     with Stack(folder, SETTINGS) as stack:
         stack.must("veilleuse", "init", "--simulated")
-        fleet = ("--from", str(month), "--days", str(days), "--hosts", str(HOSTS))
-        stack.must("veilleuse", "simulate", *fleet)
+        days = ("--from", str(month), "--days", str((end - month).days))
+        stack.must("veilleuse", "simulate", *days, "--hosts", str(HOSTS))
         found = Watched(stack, f"http://127.0.0.1:{port}/", month)
         service = stack.start_collector()
         config = folder / "prometheus.yml"
@@ -124,12 +129,14 @@ def watched(folder: Path) -> Iterator[Watched]:
         stack.programs["prometheus"] = Path(database)
         where = (f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}")
         stack.start("prometheus", f"--config.file={config}", *where, "--log.level=warn")
-        stack.enrol()
-        now = int(time.time() * 1000)
-        found.send((now - MILLISECONDS_PER_DAY) // MILLISECONDS_PER_HOUR * MILLISECONDS_PER_HOUR, 60)
-        found.send((now // MILLISECONDS_PER_MINUTE - 12) * MILLISECONDS_PER_MINUTE, 8)
-        assert stack.run("veilleuse", "backup", str(folder / "backup")).returncode == 3, "made, not sealed"
-        published = f"fleet {month} to {month + timedelta(days=days)}"
+        with ThreadPoolExecutor(1) as beside:
+            backup = beside.submit(stack.run, "veilleuse", "backup", str(folder / "backup"))
+            stack.enrol()
+            now = int(time.time() * 1000)
+            yesterday = (now - MILLISECONDS_PER_DAY) // MILLISECONDS_PER_HOUR * MILLISECONDS_PER_HOUR
+            found.send((yesterday, 60), ((now // MILLISECONDS_PER_MINUTE - 12) * MILLISECONDS_PER_MINUTE, 8))
+        assert backup.result().returncode == 3, "made, not sealed"
+        published = f"fleet {month} to {end}"
         stack.wait_for(lambda: published in stack.log("veilleuse"), published)
         # Only the start of the web process reads what is released at once; later, it looks each minute.
         assert stack.stop(service) == 0
