@@ -49,7 +49,8 @@ ENERGIE_CO2: Final = Board(
                     _NO_TARGET,
                     (
                         Query(
-                            total(chosen(c.FLEET_YEAR_EMISSIONS), "year", "state"), ("{year}", "{state:year_state}")
+                            total(chosen(c.FLEET_YEAR_EMISSIONS), "year", "state"),
+                            ("{year}", "{state:year_state}"),
                         ),
                     ),
                     6,

@@ -71,7 +71,7 @@ SERVEUR: Final = Board(
                     3,
                     "seen",
                     Form.STAT,
-                    "m",
+                    "none",
                     "server",
                     "the interval between two calls is a setting",
                     (
@@ -191,7 +191,7 @@ SERVEUR: Final = Board(
                     11,
                     "states",
                     Form.BARS,
-                    "h",
+                    "none",
                     "servers",
                     "what a server should do is not known here",
                     (

@@ -12,6 +12,8 @@ from veilleuse.collector.model.indicators import Targets
 
 _MONTH: Final = 'period="month"'
 _NO_TARGET: Final = "the product has no target for this indicator"
+_TARGET: Final = ((None, "green"), (Targets().out_of_hours_target_ratio, "orange"))
+"""Of I1."""
 _POPULATION: Final = ("{population}",)
 _MACHINES: Final = ("{population}", "{machines}")
 _VERDICT: Final = ("{machines}", "{verdict}")
@@ -39,7 +41,7 @@ SOBRIETE: Final = Board(
                     Form.BARS,
                     "percentunit",
                     "sobriete",
-                    ((None, "green"), (Targets().out_of_hours_target_ratio, "orange")),
+                    _TARGET,
                     (Query(chosen(c.OUTSIDE_OPENING, _MONTH), _MACHINES),),
                     6,
                     decimals=1,
@@ -50,7 +52,7 @@ SOBRIETE: Final = Board(
                     Form.BARS,
                     "percentunit",
                     "entity",
-                    judged("on_at_night"),
+                    _TARGET,
                     (Query(f"topk(15, {chosen(c.MONTH_OUTSIDE_OPENING)})", ("{entity}", "{population}")),),
                     12,
                     decimals=1,
