@@ -24,7 +24,7 @@ DATASOURCES: Final = ("$datasource", "${datasource}")
 UNITS: Final = frozenset(
     ("none", "short", "percentunit", "bytes", "watt", "kwatth", "massg", "s", "cps", "reqps", "dateTimeAsIso")
 )
-"""Of the linter's list. Hours and days are not here: Grafana writes them in English, a title in its language."""
+"""Of the linter's list. Hours and days are not here: Grafana writes them in English, so titles name them."""
 SELECTOR: Final = re.compile(r"(\w+)\{([^}]*)\}(\[[^\]]*\])?")
 """(metric, matchers, range) of an expression."""
 
