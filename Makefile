@@ -200,6 +200,10 @@ bench-faults: $(VENV)/.dev ## each file of the store, each fault, under load; AR
 bench-metrics: $(VENV)/.dev ## milliseconds of one scrape
 	@$(PY) tests/bench/metrics.py
 
+.PHONY: bench-alerts
+bench-alerts: $(VENV)/.dev peers ## alert, injected fault, seconds until Alertmanager notifies, with real programs, as root; ARGS=--silence waits 30 minutes more
+	@$(PY) tests/bench/alerts.py $(ARGS)
+
 .PHONY: bench-look
 bench-look: $(VENV)/.dev ## milliseconds of a look, seconds of yearly reports, at 1,000 to 100,000 machines; ARGS=--small stops at 10,000
 	@$(PY) tests/bench/look.py $(ARGS)

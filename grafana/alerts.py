@@ -21,6 +21,7 @@ from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.conditions import TABLE, UP, Condition, Severity
 from veilleuse.wire.units import JOULES_PER_KWH
+from veilleuse.wire.vocabulary import DeviceClass
 
 OUTPUT: Final = Path(__file__).resolve().parent / "rules" / "veilleuse.yml"
 HEAD: Final = """\
@@ -58,6 +59,7 @@ _VALUES: Final = {
 _CLOSED: Final = {
     "population": ("workstation", "classroom", "server"),
     "machines": ("physical", "virtual"),
+    "device_class": tuple(DeviceClass),
     "kind": ("states", "energy"),
     "period": ("month", "year"),
 }

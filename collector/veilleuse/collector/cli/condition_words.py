@@ -17,7 +17,7 @@ _LABELS: Final = ("population", "device_class")
 
 def as_clause(sentence: str) -> str:
     """Return a sentence as `doctor` writes: without a capital, unless it is a name's, and without a stop."""
-    begins_with_word = sentence[1:2].islower()
+    begins_with_word = sentence[1:2].islower() or sentence[1:2] == " "
     return (sentence[0].lower() + sentence[1:] if begins_with_word else sentence).rstrip(".")
 
 

@@ -304,7 +304,7 @@ TABLE: Final = (
         where={"reason": "queue_full|backlog_full|too_many_calls"},
         lasts=timedelta(minutes=15),
     ),
-    Condition("time_unexplained", c.UNEXPLAINED, {Severity.CRITICAL: 0}, lasts=HOUR),
+    Condition("time_unexplained", c.UNEXPLAINED, {Severity.WARNING: 0}, lasts=HOUR),
     Condition("records_quarantined", c.QUARANTINE, {Severity.WARNING: 0}, lasts=HOUR),
     Condition(
         "on_at_night",

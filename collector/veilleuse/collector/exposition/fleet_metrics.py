@@ -207,7 +207,7 @@ COVERAGE: Final = FLEET.gauge(
 )
 COVERAGE_CHANGE: Final = FLEET.gauge(
     "veilleuse_coverage_change_ratio",
-    "I13 of the last released month minus that of the month before; -0.1 is ten points less.",
+    "I13 of the last released month divided by that of the month before, minus 1: -0.1 is a tenth less.",
     ("population", "machines", "kind"),
 )
 OUTSIDE_OPENING: Final = FLEET.gauge(

@@ -130,7 +130,8 @@ def check_balance(settings: CollectorSettings) -> Iterator[Finding]:
         )
     elif unexplained:
         remedy = "every loss must be declared: read the logs of those days, then report it"
-        yield Finding("balance", "warning", f"{text}, on {machines} machine(s)", remedy)
+        outcome = outcome_of("time_unexplained", unexplained / MILLISECONDS_PER_SECOND)
+        yield Finding("balance", outcome, f"{text}, on {machines} machine(s)", remedy)
     else:
         yield Finding("balance", "good", f"{text}, of {len(rows)} machine-days and machine-weeks")
 
@@ -152,7 +153,7 @@ def check_identities(settings: CollectorSettings) -> Iterator[Finding]:
     if pending:
         yield Finding(
             "identities",
-            "warning",
+            outcome_of("machine_waiting", len(pending)),
             f"{len(pending)} machine(s) wait for approval: {names_of(pending)}",
             "'veilleuse hosts activate' those you know",
         )
@@ -169,7 +170,7 @@ def check_agents(settings: CollectorSettings) -> Iterator[Finding]:
         records = sum((host.health and host.health.quarantine_records) or 0 for host in holding)
         yield Finding(
             "agents",
-            "warning",
+            outcome_of("records_quarantined", records),
             f"{len(holding)} machine(s) keep {records} record(s) that were refused: {names_of(holding)}",
             "veilleuse_records_refused_total on /metrics says why; gaps replace them, no figure is wrong",
         )

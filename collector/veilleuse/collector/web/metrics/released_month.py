@@ -67,7 +67,7 @@ class MonthFacts:
     due_on: date | None = None
     """First day on which the month after the newest released one may be released; None before the first."""
     coverage_changes: Mapping[tuple[Population, bool, str], float] = field(default_factory=dict)
-    """(population, virtual, states or energy) → coverage minus that of the month before."""
+    """(population, virtual, states or energy) → coverage divided by that of the month before, minus 1."""
 
 
 def coverage_changes(
@@ -82,7 +82,7 @@ def coverage_changes(
         }
         for month in (before, after)
     )
-    return {key: new[key] - old[key] for key in sorted(old.keys() & new.keys())}
+    return {key: new[key] / old[key] - 1 for key in sorted(old.keys() & new.keys()) if old[key]}
 
 
 def outside_opening(month: MonthView) -> Iterator[tuple[str, str, float]]:

@@ -40,9 +40,12 @@ from veilleuse.collector.web.pages.months import (
     span_text,
 )
 from veilleuse.collector.web.pages.parts import Amounts, amounts_of
+from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MOST_ACTIONS: Final = 5
+_NO_FACTOR: Final = 422
+"""Status of a figure that cannot be computed: a grid zone has no factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,14 @@ async def home(look: Look) -> Mapping[str, object]:
     if not months:
         empty = _why_empty(look, snapshot) if has_live else w("home.no_month")
         return {"page": replace(page, empty=empty)}
-    return {"page": await _with_figures(look, page, months, year), "span": span_text(months, w)}
+    try:
+        page = await _with_figures(look, page, months, year)
+    except Problem as problem:
+        if problem.status != _NO_FACTOR:
+            raise
+        # What is wrong must be seen all the same.
+        page = replace(page, empty=w("home.no_factor"))
+    return {"page": page, "span": span_text(months, w)}
 
 
 def _why_empty(look: Look, snapshot: Snapshot) -> str:
