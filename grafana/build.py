@@ -79,7 +79,7 @@ def _dashboard(board: Board, language: str) -> model.Dashboard:
         .uid(f"veilleuse-{board.name}-{language}")
         .description(own["text"])
         .tags(["veilleuse", language])
-        .time(board.since, "now")
+        .time("now-24h", "now")
         .refresh("1m")
         .timezone("browser")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)

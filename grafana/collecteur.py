@@ -56,7 +56,7 @@ COLLECTEUR: Final = Board(
                     Form.STAT,
                     "bytes",
                     "home",
-                    ((None, "red"), (0, "green")),
+                    ((None, "red"), (0, "green")),  # the critical bound of disk_low, which is a ratio
                     (Query(f"{chosen(c.STORE_FREE)} - {chosen(c.STORE_RESERVE)}", ("free",)),),
                     6,
                     5,

@@ -92,7 +92,6 @@ class Board:
     name: str
     rows: tuple[Row, ...]
     variables: tuple[Variable, ...] = ()
-    since: str = "now-24h"
 
     @property
     def panels(self) -> tuple[Panel, ...]:

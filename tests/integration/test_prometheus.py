@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from grafana.build import BOARDS, legend_words
+from grafana.build import BOARDS, OUTPUT, legend_words
 from grafana.texts import words_of
 from tests.support.panel_reports import COMPARED, Asked
 from tests.support.peers import peer
@@ -164,6 +164,16 @@ def test_a_panel_has_the_digits_of_the_report(scraped, reports, compared):
         print(f"{compared.panel} | {' '.join(values)} | {panel_says!r} | {row} | {report_says!r} | {equal}")
         assert equal
     assert expected or board == "sobriete"
+
+
+def test_links_of_panels_lead_to_pages(scraped):
+    """The page of each link is there, that of one server too."""
+    links = {
+        link for file in OUTPUT.glob("*.json") for link in re.findall(r'"url": "([^"]+)"', file.read_text())
+    }
+    for link in sorted(links):
+        address = link.replace("${pages:raw}/", scraped.stack.url).replace("{host:raw}", "host")
+        assert "<h1" in get(filled_in(address, scraped)), link
 
 
 def test_counters_rise(scraped):

@@ -272,6 +272,15 @@ def test_closed_lists_have_words(language, name, values):
     assert [value for value in map(str, values) if value not in known] == []
 
 
+def test_each_list_of_words_is_used():
+    """A list that no legend names is stale."""
+    parts = [
+        part for board in BOARDS for panel in board.panels for query in panel.queries for part in query.legend
+    ]
+    named = {part.strip("{}").split(":")[-1] for part in parts if part.startswith("{")}
+    assert texts_of("fr")["words"].keys() <= named
+
+
 def test_one_word_for_one_concept():
     """What a page or a report calls by a word is called so here."""
     for language in LANGUAGES:
