@@ -108,7 +108,7 @@ COLLECTEUR: Final = Board(
                     4,
                     "errors",
                     Form.BARS,
-                    "short",
+                    "none",
                     "home",
                     judged("store_errors", is_count=True),
                     (
@@ -150,7 +150,7 @@ COLLECTEUR: Final = Board(
                     7,
                     "waiting",
                     Form.LINES,
-                    "short",
+                    "none",
                     "home",
                     _LOAD,
                     (Query(chosen(c.QUEUE), ("pushes",)), Query(chosen(c.DIRTY), ("periods",))),

@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from veilleuse.collector.exposition.catalogue import Metric, MetricType
 from veilleuse.collector.exposition.conditions import BY_NAME, Severity
-from veilleuse.wire.units import JOULES_PER_KWH
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM, JOULES_PER_KWH
 
 Steps = tuple[tuple[float | None, str], ...]
 """(lowest value, colour); the first has None = no lower limit."""
@@ -126,14 +126,9 @@ def total(selector: str, *by: str) -> str:
     return f"sum by ({', '.join(by)}) ({selector})" if by else f"sum({selector})"
 
 
-def by_label(selector: str, *by: str) -> Query:
-    """Build a sum by labels; a series is named by the labels' values."""
-    return Query(total(selector, *by), tuple(f"{{{label}}}" for label in by))
-
-
-def kwh_by_label(selector: str, *by: str) -> Query:
-    """Build a sum of joules by labels, in kWh."""
-    return Query(kwh(total(selector, *by)), tuple(f"{{{label}}}" for label in by))
+def by_label(selector: str, *by: str, convert: Callable[[str], str] = str) -> Query:
+    """Build a sum by labels, in another unit where asked; a series is named by the labels' values."""
+    return Query(convert(total(selector, *by)), tuple(f"{{{label}}}" for label in by))
 
 
 def rate(selector: str) -> str:
@@ -160,6 +155,11 @@ def increase(metric: Metric, *matchers: str) -> str:
 def kwh(expression: str) -> str:
     """Convert joules to kWh."""
     return f"{expression} / {JOULES_PER_KWH}"
+
+
+def tonnes(expression: str) -> str:
+    """Convert grams to tonnes: Grafana writes a million grams as Mg."""
+    return f"{expression} / {GRAMS_PER_KILOGRAM * 1000}"
 
 
 _COLOURS: Final = {Severity.INFO: "blue", Severity.WARNING: "orange", Severity.CRITICAL: "red"}

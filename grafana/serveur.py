@@ -16,7 +16,6 @@ from grafana.queries import (
     by_label,
     chosen,
     kwh,
-    kwh_by_label,
     total,
 )
 from veilleuse.collector.exposition import catalogue as c
@@ -150,7 +149,7 @@ SERVEUR: Final = Board(
                     "kwatth",
                     "method",
                     "how good each method is depends on the server",
-                    (kwh_by_label(chosen(c.HOST_DAY_ENERGY, _HOST), "method"),),
+                    (by_label(chosen(c.HOST_DAY_ENERGY, _HOST), "method", convert=kwh),),
                     12,
                     5,
                     2,
@@ -177,7 +176,7 @@ SERVEUR: Final = Board(
                     10,
                     "number",
                     Form.STAT,
-                    "short",
+                    "none",
                     "servers",
                     "a count",
                     (

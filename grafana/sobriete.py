@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.queries import Board, Form, Panel, Query, Row, by_label, chosen, judged, kwh, kwh_by_label
+from grafana.queries import Board, Form, Panel, Query, Row, by_label, chosen, judged, kwh
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.model.indicators import Targets
 
@@ -34,6 +34,7 @@ SOBRIETE: Final = Board(
                     "a date",
                     (Query(chosen(c.MONTH_START) + " * 1000", _POPULATION),),
                     6,
+                    10,
                 ),
                 Panel(
                     2,
@@ -44,6 +45,7 @@ SOBRIETE: Final = Board(
                     _TARGET,
                     (Query(chosen(c.OUTSIDE_OPENING, _MONTH), _MACHINES),),
                     6,
+                    10,
                     decimals=1,
                 ),
                 Panel(
@@ -55,6 +57,7 @@ SOBRIETE: Final = Board(
                     _TARGET,
                     (Query(f"topk(15, {chosen(c.MONTH_OUTSIDE_OPENING)})", ("{entity}", "{population}")),),
                     12,
+                    10,
                     decimals=1,
                 ),
                 Panel(
@@ -99,7 +102,7 @@ SOBRIETE: Final = Board(
                     "kwatth",
                     "actions",
                     _NO_TARGET,
-                    (kwh_by_label(chosen(c.AVOIDABLE_ENERGY), "population", "cause"),),
+                    (by_label(chosen(c.AVOIDABLE_ENERGY), "population", "cause", convert=kwh),),
                     12,
                     decimals=1,
                 ),
@@ -124,7 +127,7 @@ SOBRIETE: Final = Board(
                     identifier,
                     key,
                     Form.BARS,
-                    "short",
+                    "none",
                     "servers",
                     "a verdict is to be confirmed by the server's owner",
                     (Query(chosen(metric), _VERDICT),),
@@ -154,7 +157,7 @@ SOBRIETE: Final = Board(
                     12,
                     "hosts",
                     Form.BARS,
-                    "short",
+                    "none",
                     "bilan",
                     "a count",
                     (by_label(chosen(c.MONTH_HOSTS, 'device_class!="monitor"'), "population"),),

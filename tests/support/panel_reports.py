@@ -12,8 +12,9 @@ from fractions import Fraction
 from typing import Any, Final
 
 from veilleuse.collector.indicators.avoidable_energy import CAUSES
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
+from veilleuse.wire.units import MILLIJOULES_PER_KWH
 
+KILOGRAMS_PER_TONNE: Final = 1000
 Row = Mapping[str, Any]
 Told = Iterator[tuple[tuple[str, ...], float | None]]
 """(values of the panel's labels, amount in the panel's unit); amounts of equal values are added."""
@@ -60,12 +61,10 @@ class Compared:
         return {values: float(amount) for values, amount in found.items()}
 
 
-def _times(amount: float | None, factor: int) -> float | None:
-    return None if amount is None else float(Fraction(repr(amount)) * factor)
-
-
-def _grams(row: Row, *labels: str, column: str = "kgco2e_total") -> Told:
-    yield tuple(_label(row, name) for name in labels), _times(row.get(column), GRAMS_PER_KILOGRAM)
+def _tonnes(row: Row, *labels: str, column: str = "kgco2e_total") -> Told:
+    kilograms = row.get(column)
+    tonnes = None if kilograms is None else float(Fraction(repr(kilograms)) / KILOGRAMS_PER_TONNE)
+    yield tuple(_label(row, name) for name in labels), tonnes
 
 
 def _kwh(row: Row, *labels: str) -> Told:
@@ -151,7 +150,7 @@ def _factor(row: Row) -> Told:
 def _ends(end: str) -> Callable[[Row], Told]:
     def told(row: Row) -> Told:
         kind = "_sample" if row["interval"] == "sample only" else "95"
-        return _grams(row, "year", "interval", column=f"kgco2e_{end}{kind}")
+        return _tonnes(row, "year", "interval", column=f"kgco2e_{end}{kind}")
 
     return told
 
@@ -165,12 +164,14 @@ _FACTOR: Final = ("year", "zone", "factor_id", "factor_kgco2e_per_kwh", "provisi
 _PC: Final = ("population", "machines")
 
 COMPARED: Final = (
-    Compared("energie-co2 year_emissions", 0, ("year",), YEAR, "totals", lambda row: _grams(row, "year")),
+    Compared("energie-co2 year_emissions", 0, ("year",), YEAR, "totals", lambda row: _tonnes(row, "year")),
     Compared("energie-co2 year_interval", 0, ("year", "interval"), YEAR, "totals", _ends("lo")),
     Compared("energie-co2 year_interval", 1, ("year", "interval"), YEAR, "totals", _ends("hi")),
     Compared("energie-co2 year_energy", 0, ("year",), YEAR, "totals", lambda row: _kwh(row, "year")),
     Compared("energie-co2 factor", 0, _FACTOR, YEAR, "factors", _factor),
-    Compared("energie-co2 perimeters", 0, ("perimeter",), YEAR, "rows", lambda row: _grams(row, "perimeter")),
+    Compared(
+        "energie-co2 perimeters", 0, ("perimeter",), YEAR, "rows", lambda row: _tonnes(row, "perimeter")
+    ),
     Compared(
         "energie-co2 classes", 0, ("device_class",), YEAR, "rows", lambda row: _kwh(row, "device_class")
     ),
@@ -180,7 +181,7 @@ COMPARED: Final = (
         ("month", "perimeter"),
         MONTHS,
         "rows",
-        lambda row: _grams(row, "month", "perimeter"),
+        lambda row: _tonnes(row, "month", "perimeter"),
     ),
     Compared(
         "energie-co2 months_energy",
