@@ -29,6 +29,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from tests.promises.support.equipment import compare_equipment
 from tests.promises.support.outlets import (
     PAGE,
     TABLES,
@@ -213,6 +214,7 @@ def compare_reports(fleet: Fleet, *, every_format: bool) -> None:
             for suffix in ("json", *formats)
         }
     )
+    compare_equipment(fleet, GROUPINGS[4], PERIODS[:2])
     accounts = {role: fleet.token(role) for role in ("admin", "reader")}
     keep = functools.partial(filter, lambda row: row.get("indicator", "I1") in OF_INDICATORS)
     for one, formats in others.items():
@@ -447,7 +449,7 @@ def scraping(fleet: Fleet) -> Iterator[Callable[[], list[Any]]]:
 
 OUTLETS: Final = {
     *("command, JSON", "command, CSV", "XLSX", PAGE, "API, admin", "API, reader"),
-    *("closed file", "/metrics", "Prometheus", "REEN sheet", "first page", "Bilan"),
+    *("closed file", "/metrics", "Prometheus", "REEN sheet", "first page", "Bilan", "NumEcoEval file"),
 }
 QUICK: Final = (30, 15)
 LONG: Final = ((60, 16), (90, 17))

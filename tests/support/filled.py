@@ -120,10 +120,10 @@ def _migrated() -> bytes:
 
 
 def remove_server_sums(connection: sqlite3.Connection) -> None:
-    """Remove what migrations 26 and 27 created, for tests of older schemas."""
+    """Remove what migrations 26, 27 and 30 created, for tests of older schemas."""
     names = connection.execute(
         "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'trigger')"
-        " AND (name LIKE 'server%' OR name LIKE 'perimeters%') ORDER BY type DESC, name DESC"
+        " AND (name LIKE 'server%' OR name LIKE 'perimeters%' OR name LIKE 'declared_powers%') ORDER BY type DESC, name DESC"
     )
     for kind, name in names.fetchall():
         connection.execute(f"DROP {kind} {name}")

@@ -17,7 +17,7 @@ from veilleuse.collector.model.calendars import (
     SchoolZone,
 )
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.inventory import Asset, Headcount
+from veilleuse.collector.model.inventory import Asset, DeclaredPowers, Headcount
 from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
 from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.model.publications import PublicationKind
@@ -131,6 +131,10 @@ class StoredYear:
     def perimeters(self) -> tuple[()]:
         """No perimeters were declared."""
         return ()
+
+    def declared_powers(self) -> DeclaredPowers:
+        """No powers were declared."""
+        return DeclaredPowers()
 
     def mappings(self) -> tuple[()]:
         return ()

@@ -386,11 +386,12 @@ def _pedigree(row: FigureRow) -> str:
     """
     estimate = row.estimate
     measured = estimate.measured_millijoules >= estimate.energy_millijoules / 2
+    is_declared = estimate.basis is EstimateBasis.DECLARED
     coverage = estimate.coverage_energy if estimate.fleet_milliseconds else 1.0
     return format_pedigree(
         {
-            "reliability": 5 if measured else 3,
-            "technicalRepresentativeness": 5 if measured else 4,
+            "reliability": 5 if measured else 1 if is_declared else 3,
+            "technicalRepresentativeness": 5 if measured else 1 if is_declared else 4,
             "geographicRepresentativeness": 5,
             "temporalRepresentativeness": 5,
             "completeness": 2 + sum((coverage or 0.0) >= edge for edge in _COMPLETE),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Imports factors, enters contracts, confirms the mapping and declares perimeters.
+"""Imports factors, enters contracts, confirms the mapping, declares perimeters and powers.
 
 Old versions stay: docs/methodology.md §8.
 """
@@ -45,7 +45,7 @@ from veilleuse.collector.model.factors import (
     FactorImport,
     FactorStatus,
 )
-from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.inventory import DeclaredPowers, PowerContext, powers_of
 from veilleuse.collector.model.query import PERIOD_YEARS, Perimeters, perimeters_in_force, rules_of
 
 log = logging.getLogger(__name__)
@@ -239,6 +239,41 @@ def declare_perimeters(
         "declared_by": perimeters.declared_by,
         "is_closed": bool(revisions),
     }
+
+
+def declare_powers(
+    context: AdminContext,
+    *,
+    powers: Sequence[Keyed[str, Any]],
+    removed: Sequence[str],
+    who: str,
+    why: str = "",
+) -> dict[str, Any]:
+    """Put declared powers of some classes into force, and remove those of others.
+
+    Raises UsageError for a value out of range; AdminError for a class without one.
+    """
+    try:
+        declared = {one.device_class: one for one in powers_of(powers)}
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"declared powers: {error}") from error
+
+    def job() -> DeclaredPowers:
+        before = context.store.factors.declared_powers()
+        for name in removed:
+            if name not in before.by_class:
+                raise AdminError(f"no declared power of '{name}': see 'veilleuse inventory powers list'")
+        kept = {name: one for name, one in before.by_class.items() if name not in removed} | declared
+        if kept == before.by_class:
+            return before
+        now = context.issuing.now_unix_milliseconds()
+        made = DeclaredPowers(tuple(kept[name] for name in sorted(kept)), now, *who_and_why(who, why))
+        context.store.factors.declare_powers(made)
+        return made
+
+    made = context.issuing.commit(job)
+    log.info("powers declared", extra={"classes": sorted(made.by_class)})
+    return {"powers": made.document(), "declared_by": made.who}
 
 
 def _enter_items(mapping: BilanMapping, eple: str, entered: Keyed[PowerContext, BilanItem]) -> BilanMapping:

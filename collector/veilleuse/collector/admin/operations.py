@@ -105,6 +105,7 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "factors_contract_withdraw": factors.withdraw_contract,
     "factors_mapping_confirm": factors.confirm_mapping,
     "perimeters_declare": factors.declare_perimeters,
+    "powers_declare": factors.declare_powers,
     "close_part": closed_years.receive_part,
     "close_put": closed_years.put,
     "close_key": closed_years.read_key,

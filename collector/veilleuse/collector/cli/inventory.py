@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Implements `veilleuse inventory import|pull|show|export|template|review …`.
+"""Implements `veilleuse inventory import|pull|show|export|template|review …|powers …`.
 
 This process parses the files; the collector gets rows of one common form.
 """
@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from veilleuse.collector.cli.inventory_powers import app as powers_app
 from veilleuse.collector.cli.output import print_import
 from veilleuse.collector.cli.progress import shown_step
 from veilleuse.collector.cli.shared import (
@@ -58,6 +59,7 @@ from veilleuse.wire.limits import AGENT_ID_DIGITS
 app = typer.Typer(**APP)
 review_app = typer.Typer(**APP)
 app.add_typer(review_app, name="review")
+app.add_typer(powers_app, name="powers")
 
 SECONDS: Final = 120.0
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Implements `veilleuse report emissions|indicators|reen|indicative|attribution`.
+"""Implements `veilleuse report emissions|indicators|reen|numecoeval|indicative|attribution`.
 
 Figures of any period, read beside the running collector.
 """
@@ -49,6 +49,7 @@ from veilleuse.collector.reports.emissions import (
     today,
 )
 from veilleuse.collector.reports.emissions_document import BASIS
+from veilleuse.collector.reports.exchange import numecoeval as equipment
 from veilleuse.collector.reports.indicative import indicative_report_of
 from veilleuse.collector.reports.indicators import compute_indicators, indicator_rows, sum_for_indicators
 from veilleuse.collector.reports.indicators_document import (
@@ -228,6 +229,29 @@ def reen(
         made = reen_sheet(settings, _begun(first), parse_date("--to", end))
     write(reen_summary.add_summary(made) if form in FOR_PEOPLE else made)
     _print_notes(made.head, 0)
+
+
+@app.command("numecoeval")
+def numecoeval(
+    first: From, end: To, level: Level = None, output: Output = "-", config: ConfigOption = None
+) -> None:
+    """Write a released year as equipment for NumEcoEval. Groups for G4IT, never machines."""
+    settings = load_settings(config)
+    query = _query(settings, first, end, ",".join(equipment.DIMENSIONS), level)
+    random = settings.reporting.random_roll_out
+    with shown_step(_COMPUTING), open_reader(settings.data_dir) as store:
+        found = emissions_report_of(sources_of(store, settings.reporting), query, random_roll_out=random)
+        made = equipment.equipment_file(found.document)
+    write_output(made.content, output, binary=False)
+    _print_notes(found.document.head, 0)
+    if not made.is_whole_year:
+        print_note(
+            f"note: the kWh are of {first} to {made.last}, and NumEcoEval reads them as those of a year"
+        )
+    if count := made.machines_without_energy:
+        print_note(
+            f"note: the report has no energy for {count} {plural(count, 'machine')}: NumEcoEval takes its own reference"
+        )
 
 
 @app.command("indicative")

@@ -318,6 +318,7 @@ def assumptions_document(known: Assumptions) -> dict[str, Any]:
     return {
         "random_roll_out": known.random_roll_out,
         "class_microwatts": {name: list(days) for name, days in known.class_microwatts.items()},
+        **({"declared": sorted(known.declared)} if known.declared else {}),
         "calibrations": [
             {"device_class": name, "hardware": hardware, "meter": wall.meter, "fit": asdict(wall.fit)}
             for (name, hardware), wall in sorted(known.calibrations.items())
@@ -332,6 +333,7 @@ def assumptions_from_document(known: Keyed[str, Any]) -> Assumptions:
     return Assumptions(
         random_roll_out=known["random_roll_out"] is True,
         class_microwatts={name: tuple(days) for name, days in known["class_microwatts"].items()},
+        declared=frozenset(known.get("declared", ())),
         calibrations={
             (one["device_class"], one["hardware"]): CalibratedWall(Fit(**one["fit"]), one["meter"])
             for one in known["calibrations"]

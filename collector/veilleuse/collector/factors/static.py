@@ -157,6 +157,12 @@ def zone_names() -> dict[str, str]:
     return names
 
 
+def country_of(zone: str) -> str | None:
+    """Return the English name of a country's zone; None for a zone without factors by country."""
+    rows = load_table("electricity_factors_owid_ember").rows
+    return next((row["entity"] for row in rows if row["iso2"] == zone), None)
+
+
 def _read_on(day: str) -> str:
     """Name the day on which the source was read, where known."""
     return f", read on {day}" if day else ""

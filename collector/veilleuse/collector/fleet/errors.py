@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, TypeAlias
@@ -26,6 +26,8 @@ BETWEEN_MODELS: Final = 0.5
 """Correlation of prior errors of two hardware models of a class. docs/methodology.md §6."""
 DEFAULT_U: Final = math.log(2.0) / 2
 """Standard uncertainty of a class default, log scale: GSD² 2.0, docs/methodology.md §7."""
+DECLARED_U: Final = math.log(4.0) / 2
+"""Standard uncertainty of a declared power, log scale: GSD² 4.0, docs/methodology.md §7."""
 STANDBY_U: Final = math.log(1.5) / 2
 """Standard uncertainty of a power by state, log scale: GSD² 1.5, docs/methodology.md §2."""
 CLASS_DEFAULT: Final = ""
@@ -137,6 +139,11 @@ class ErrorModel:
                 key = (Origin.GAIN, "", self._meters.get((device_class, hardware), ""))
                 found[key] = found.get(key, 0.0) + sums.calibrated * whole * gain
         return Errors(found)
+
+
+def default_u(device_class: str, declared: Collection[str]) -> float:
+    """Return the standard uncertainty of a class default; `declared`: classes at a declared power."""
+    return DECLARED_U if device_class in declared else DEFAULT_U
 
 
 def by_default(device_class: str, energy_millijoules: float, u: float = DEFAULT_U) -> Errors:

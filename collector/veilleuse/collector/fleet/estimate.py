@@ -44,6 +44,8 @@ class EstimateBasis(StrEnum):
     CENSUS = "census"
     SAMPLE = "sample"
     CLASS_DEFAULT = "class_default"
+    DECLARED = "declared_power"
+    """All at class defaults, of which one at least is a power that an inventory declared."""
 
 
 class DataType(StrEnum):
@@ -185,7 +187,7 @@ class Estimate:
         """Return the interval's ends as factors under the selection bound, in quadrature.
 
         The extrapolated energy is 1/SELECTION to SELECTION times as high. Measured energy stays as it is, and
-        so does energy at the class default: that has its own GSD² 2.0.
+        so does energy at the class default: that has its own GSD².
         """
         sampled = self.extrapolated_millijoules - self.default_millijoules
         share = sampled / self.energy_millijoules if self.energy_millijoules else 0.0

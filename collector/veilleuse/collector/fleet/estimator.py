@@ -18,7 +18,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.composition import Composition, compute_composition, is_balanced
-from veilleuse.collector.fleet.errors import ErrorModel, Errors
+from veilleuse.collector.fleet.errors import ErrorModel, Errors, default_u
 from veilleuse.collector.fleet.estimate import Estimate, EstimateBasis, Representativeness, data_type
 from veilleuse.collector.fleet.pool import Pool, is_mixed
 from veilleuse.collector.fleet.prediction import (
@@ -49,6 +49,7 @@ from veilleuse.collector.fleet.strata import (
     unseen_share,
 )
 from veilleuse.collector.fleet.variance import sampling
+from veilleuse.collector.model.inventory import DeclaredPower
 from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.collector.shipped_tables import load_table
 
@@ -71,6 +72,8 @@ class Assumptions:
     class_microwatts: Mapping[str, Days] = field(default_factory=dict)
     """Device class → mean power by day type of the class default; GSD² 2.0."""
     calibrations: Mapping[HardwareModel, CalibratedWall] = field(default_factory=dict)
+    declared: frozenset[str] = frozenset()
+    """Classes whose default is a declared power; GSD² 4.0."""
 
 
 class Fleet:
@@ -167,7 +170,7 @@ class Fleet:
             low_log=low,
             high_log=high,
             representativeness=self._representativeness(chosen, energy * -math.expm1(-low)),
-            basis=_basis(chosen),
+            basis=_basis(chosen, self._known.declared),
             data_type=data_type(known, extrapolated, default),
             unestimated=tuple(one.part.stratum for one in chosen if one.unestimated),
         )
@@ -201,9 +204,10 @@ class Fleet:
         errors = self._models.errors(machine for part in strata for machine in part.members)
         energy = sum(part.known.energy_millijoules for part in strata)
         for part in strata:
-            watts = self._known.class_microwatts.get(part.stratum.device_class)
-            one = predict(part, pool, watts, made if adjusted else None)
-            self._predictions[part.stratum] = with_errors(one, self._models, errors, energy)
+            name = part.stratum.device_class
+            one = predict(part, pool, self._known.class_microwatts.get(name), made if adjusted else None)
+            u = default_u(name, self._known.declared)
+            self._predictions[part.stratum] = with_errors(one, self._models, errors, energy, u)
         if device_class == EnergyClass.MONITOR:
             with_time_on([self._predictions[part.stratum] for part in strata], pool)
 
@@ -264,11 +268,14 @@ def _is_census(chosen: Sequence[Prediction]) -> bool:
     return seen and not any(any(one.part.missing) or any(one.part.by_default) for one in chosen)
 
 
-def _basis(chosen: Sequence[Prediction]) -> EstimateBasis:
+def _basis(chosen: Sequence[Prediction], declared: Collection[str]) -> EstimateBasis:
     if _is_census(chosen):
         return EstimateBasis.CENSUS
     seen = any(one.part.known.machines or one.extrapolated for one in chosen)
-    return EstimateBasis.SAMPLE if seen else EstimateBasis.CLASS_DEFAULT
+    if seen:
+        return EstimateBasis.SAMPLE
+    is_declared = any(one.default and one.part.stratum.device_class in declared for one in chosen)
+    return EstimateBasis.DECLARED if is_declared else EstimateBasis.CLASS_DEFAULT
 
 
 def _whole(values: Mapping[Stratum, float]) -> dict[Stratum, int]:
@@ -310,6 +317,10 @@ def class_defaults() -> Mapping[str, ClassDefault]:
     }
 
 
-def class_microwatts() -> dict[str, Days]:
-    """Return the default mean power of each device class by day type, microwatts, for `Assumptions`."""
-    return {name: one.microwatts for name, one in class_defaults().items()}
+def class_microwatts(declared: Iterable[DeclaredPower] = ()) -> dict[str, Days]:
+    """Return the default mean power of each device class by day type, microwatts, for `Assumptions`.
+
+    A declared power takes the place of the shipped default.
+    """
+    shipped = {name: one.microwatts for name, one in class_defaults().items()}
+    return shipped | {one.device_class: one.microwatts for one in declared}

@@ -16,7 +16,7 @@ from operator import mul
 from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.composition import Composition, sample_shares, unobserved_shares
-from veilleuse.collector.fleet.errors import STANDBY_U, ErrorModel, Errors, by_default
+from veilleuse.collector.fleet.errors import DEFAULT_U, STANDBY_U, ErrorModel, Errors, by_default
 from veilleuse.collector.fleet.pool import FEWEST, PRIOR_SPREAD, THIN, Pool, Spread
 from veilleuse.collector.fleet.samples import DAY_TYPES, Days, SampleCell, sum_groups
 from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, StratumPart, merge_kinds
@@ -324,8 +324,13 @@ def _add_composition(found: Prediction, pool: Pool, made: Composition) -> None:
         found.composition[cell] *= found.extrapolated
 
 
-def with_errors(found: Prediction, model: ErrorModel, pool_errors: Errors, pool_energy: int) -> Prediction:
-    """Add the model errors: those of the unobserved time are proportional to those of its sample."""
+def with_errors(
+    found: Prediction, model: ErrorModel, pool_errors: Errors, pool_energy: int, default_u: float = DEFAULT_U
+) -> Prediction:
+    """Add the model errors: those of the unobserved time are proportional to those of its sample.
+
+    `default_u`: standard uncertainty of the class default.
+    """
     part = found.part
     own = model.errors(part.members)
     known = part.known.energy_millijoules
@@ -335,7 +340,7 @@ def with_errors(found: Prediction, model: ErrorModel, pool_errors: Errors, pool_
     elif pool_energy:
         found.errors.add(pool_errors, found.extrapolated / pool_energy)
     if found.default:
-        found.errors.add(by_default(part.stratum.device_class, found.default))
+        found.errors.add(by_default(part.stratum.device_class, found.default, default_u))
     if part.known.standby_millijoules:
         found.errors.add(by_default(part.stratum.device_class, part.known.standby_millijoules, STANDBY_U))
     return found

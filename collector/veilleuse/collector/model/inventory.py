@@ -1,24 +1,29 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines the inventory: assets with their placements, purchases and retirements. Below the store.
+"""Defines the inventory: assets with their placements, purchases, retirements, and the powers that it
+declares. Below the store.
 
 Names and serial numbers are not here: they stay in identity.db.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from veilleuse.collector.model.records import HostId
+from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT
 from veilleuse.wire.vocabulary import Population, Word
 
 ENTITY_SEPARATOR: Final = " > "
 """Separates an entity from its parent, as in GLPI."""
 DAYS_PER_YEAR: Final = 365.25
+MINUTES_PER_DAY: Final = 1_440
+MOST_MILLIWATTS: Final = 10_000_000
+"""Highest power that GLPI's plugin Carbon accepts: 10 kW."""
 
 
 class PowerContext(Word):
@@ -353,3 +358,66 @@ class AssetMatches:
     doubts: tuple[Doubt, ...]
     earlier: Mapping[HostId, int] = field(default_factory=dict)
     """Revoked machine → its former asset."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredPower:
+    """A DeclaredPower is the mean of the powers that somebody declared for devices of one class."""
+
+    device_class: str
+    milliwatts: int
+    """Mean while on."""
+    minutes_on: int
+    """Time on in an open day; MINUTES_PER_DAY: always on, on closed days too."""
+    items: int
+    """Devices or types with a declared power."""
+    lowest_milliwatts: int
+    highest_milliwatts: int
+    source: str
+    """Program that it comes from."""
+    file: str
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value out of range."""
+        if not 0 < self.lowest_milliwatts <= self.milliwatts <= self.highest_milliwatts <= MOST_MILLIWATTS:
+            raise ValueError(f"power of {self.device_class}: {self.milliwatts} mW")
+        if not 0 < self.minutes_on <= MINUTES_PER_DAY or self.items < 1:
+            raise ValueError(f"{self.device_class}: {self.minutes_on} minutes, {self.items} items")
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """JSON types."""
+        return asdict(self)
+
+    @property
+    def microwatts(self) -> tuple[int, int, int]:
+        """Mean power over an open day, an open day of the school holidays, and a closed day."""
+        while_on = self.milliwatts * MICROWATTS_PER_MILLIWATT
+        if self.minutes_on == MINUTES_PER_DAY:
+            return while_on, while_on, while_on
+        mean = while_on * self.minutes_on // MINUTES_PER_DAY
+        return mean, mean, 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredPowers:
+    """DeclaredPowers are those in force since a moment: of one class each."""
+
+    powers: tuple[DeclaredPower, ...] = ()
+    declared_unix_milliseconds: int = 0
+    who: str = ""
+    why: str = ""
+
+    @property
+    def by_class(self) -> dict[str, DeclaredPower]:
+        """Device class → its power."""
+        return {one.device_class: one for one in self.powers}
+
+    def document(self) -> list[dict[str, Any]]:
+        """Return the powers as JSON types."""
+        return [one.document for one in self.powers]
+
+
+def powers_of(document: Sequence[Mapping[str, Any]]) -> tuple[DeclaredPower, ...]:
+    """Return powers from JSON types. Raises TypeError, ValueError."""
+    return tuple(DeclaredPower(**one) for one in document)

@@ -29,6 +29,7 @@ from veilleuse.collector.model.inventory import (
     AssetMatches,
     Candidate,
     Decision,
+    DeclaredPowers,
     DeviceGroup,
     Doubt,
     Entity,
@@ -138,6 +139,9 @@ class FactorReader(Protocol):
     def perimeters(self) -> tuple[Perimeters, ...]:
         """Return all perimeters ever declared, oldest first: see perimeters_in_force."""
 
+    def declared_powers(self) -> DeclaredPowers:
+        """Return the declared powers in force; none without a declaration."""
+
 
 class Factors(FactorReader, Protocol):
     """Factors with writes. Used like the Registry. Nothing is ever overwritten: each write adds rows."""
@@ -165,6 +169,9 @@ class Factors(FactorReader, Protocol):
 
     def declare(self, perimeters: Perimeters) -> None:
         """Put the perimeters of a year into force from now on."""
+
+    def declare_powers(self, powers: DeclaredPowers) -> None:
+        """Put declared powers into force from now on, in place of all before."""
 
 
 class IntensityReader(Protocol):

@@ -187,9 +187,9 @@ class _Sum:
     apportioned: bool = False
     rooms: list[RoomParts] = field(default_factory=list)
     room_millijoules: int = 0
-    """Energy of the rooms' rows."""
     has_machines: bool = False
     is_observed: bool = False
+    is_declared: bool = False
     random_roll_out: bool = False
     places: Counter[Place] = field(default_factory=Counter)
 
@@ -197,6 +197,7 @@ class _Sum:
         """Add a row of one month."""
         self.fleet.add(row)
         key, measured = row.key, row.measured
+        self.is_declared |= row.source is Source.DECLARED
         if key.device_class != MONITOR or not self.has_machines:
             if key.device_class != MONITOR and not self.has_machines:
                 self.has_machines = True  # a machine and its screens count once
@@ -242,6 +243,7 @@ class _Sum:
         measured = sum(part for method, part in self.methods.items() if method in MEASURED)
         known = fleet.known_millijoules
         sampled = fleet.extrapolated_millijoules - fleet.default_millijoules
+        by_default = EstimateBasis.DECLARED if self.is_declared else EstimateBasis.CLASS_DEFAULT
         return Estimate(
             energy_millijoules=energy,
             measured_millijoules=measured,
@@ -268,7 +270,7 @@ class _Sum:
             if self.sampled == {Representativeness.CENSUS}
             else EstimateBasis.SAMPLE
             if known or sampled
-            else EstimateBasis.CLASS_DEFAULT,
+            else by_default,
             data_type=self._data_type(measured),
             unestimated=(),
         )

@@ -15,13 +15,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from veilleuse.collector.fleet.errors import DEFAULT_U
+from veilleuse.collector.fleet.errors import default_u
 from veilleuse.collector.fleet.pool import PRIOR_STRATA
 from veilleuse.collector.fleet.samples import Days
 from veilleuse.collector.model.query import AUTRES, GroupKey
 from veilleuse.collector.release.cells import NO_DAYS, ClassOfFamily, PublishedCell
 from veilleuse.collector.release.class_means import VARIANCE_OF_FEW, ClassMean, PlaceLevel
-from veilleuse.collector.release.rows import MILLION, FleetRow, Source, family_of
+from veilleuse.collector.release.rows import DEFAULTS, MILLION, FleetRow, Source, family_of
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROWATTS_PER_WATT
 
@@ -42,6 +42,8 @@ class ReleaseAssumptions:
     """Class default by day type."""
     k: int
     """Rule under which the months were published."""
+    declared: frozenset[str] = frozenset()
+    """Classes whose default is a declared power."""
 
 
 class _Part(NamedTuple):
@@ -102,6 +104,7 @@ class FleetEstimate:
         self._fleet, self._cells, self._hidden = fleet, cells, hidden
         self._means, self._levels = means, levels
         self._defaults, self._k = assumptions.class_microwatts, assumptions.k
+        self._declared = assumptions.declared
         self._places = {cell.key: cell for cell in cells}
         self._listed = Counter[ClassOfFamily]()
         for key, count in fleet.items():
@@ -195,10 +198,12 @@ class FleetEstimate:
 
         The mean of other classes represents no more of them: decision 0045.
         """
-        cell = part.cell
+        cell, device_class = part.cell, part.key.device_class or ""
+        u = default_u(device_class, self._declared)
         if cell is None:
             default = self._default_energy(part, part.left)
-            return _Extra(Source.DEFAULT, default, default, shared=default * DEFAULT_U)
+            source = Source.DECLARED if device_class in self._declared else Source.DEFAULT
+            return _Extra(source, default, default, shared=default * u)
         listed = self._listed[_class_of(part.key)]
         of_cell = part.left * min(self._k, listed) // listed if cell.is_sample else 0
         energy, default = cell.energy_of(of_cell), self._default_energy(part, part.left - of_cell)
@@ -207,7 +212,7 @@ class FleetEstimate:
             energy + default,
             default,
             own=cell.watts * _noise(part, VARIANCE_OF_FEW, part.known_milliseconds + of_cell),
-            shared=math.hypot(default * DEFAULT_U, _error_of_cell(cell, VARIANCE_OF_FEW, of_cell, left)),
+            shared=math.hypot(default * u, _error_of_cell(cell, VARIANCE_OF_FEW, of_cell, left)),
             model=cell.u_model * energy,
         )
 
@@ -263,7 +268,7 @@ def _row(part: _Part, extra: _Extra) -> FleetRow:
     )
     cell = part.cell if extra.source in (Source.OWN, Source.BRANCH) else None
     of = part.key if cell is None else cell.key
-    has_entity, has_class = cell is not None or extra.source is Source.OWN, extra.source is not Source.DEFAULT
+    has_entity, has_class = cell is not None or extra.source is Source.OWN, extra.source not in DEFAULTS
     return FleetRow(
         part.key,
         extra.source,

@@ -18,7 +18,7 @@ from veilleuse.collector.model.sums import Group
 from veilleuse.collector.release.cells import NO_DAYS, ClassOfFamily, PublishedCell
 from veilleuse.collector.release.class_means import levels_of_year, means_of_months
 from veilleuse.collector.release.fleet import FleetCount, FleetEstimate, ReleaseAssumptions
-from veilleuse.collector.release.rows import FleetRow, family_of
+from veilleuse.collector.release.rows import FleetRow, Source, family_of
 from veilleuse.collector.release.screens import screens_of_month, with_standby
 from veilleuse.collector.release.tables import Hidden
 
@@ -55,8 +55,9 @@ def estimate_months(
     without_default = ReleaseAssumptions({}, assumptions.k)  # it is for the time of screens, not of PCs
     screens = _estimate(fleets, screen_cells, [frozenset()] * len(months), without_default)
     default = assumptions.class_microwatts.get(MONITOR, NO_DAYS)
+    source = Source.DECLARED if MONITOR in assumptions.declared else Source.DEFAULT
     return [
-        (*rows, *with_standby(on, month.screens, default))
+        (*rows, *with_standby(on, month.screens, default, source))
         for month, rows, on in zip(months, machines, screens, strict=True)
     ]
 

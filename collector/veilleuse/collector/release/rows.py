@@ -42,6 +42,11 @@ class Source(Word):
     """All published cells of its class."""
     DEFAULT = "default"
     """The class default: nothing of its class is published."""
+    DECLARED = "declared"
+    """Likewise, at a power that an inventory declared."""
+
+
+DEFAULTS: Final = (Source.DEFAULT, Source.DECLARED)
 
 
 class HomePart(NamedTuple):
@@ -111,7 +116,7 @@ class FleetRow:
     @property
     def pool(self) -> tuple[object, ...]:
         """Rows of one pool have one mean, so that their shared errors add up linearly."""
-        if self.source is Source.DEFAULT:
+        if self.source in DEFAULTS:
             return (self.key.device_class,)
         return family_of(self.key), self.mean_entity, self.mean_class
 

@@ -17,7 +17,7 @@ from operator import add
 from typing import Final, TypeAlias
 
 from veilleuse.collector.derive.priors import SCREEN_MICROWATTS
-from veilleuse.collector.fleet.errors import DEFAULT_U, STANDBY_U
+from veilleuse.collector.fleet.errors import DECLARED_U, DEFAULT_U, STANDBY_U
 from veilleuse.collector.fleet.observations import MONITOR, PCS
 from veilleuse.collector.fleet.samples import Days
 from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS
@@ -25,7 +25,7 @@ from veilleuse.collector.model.query import AUTRES, GroupKey
 from veilleuse.collector.model.sums import Group
 from veilleuse.collector.release.cells import NO_DAYS, PublishedCell
 from veilleuse.collector.release.fleet import FleetCount
-from veilleuse.collector.release.rows import MILLION, FleetRow, Source, family_of
+from veilleuse.collector.release.rows import DEFAULTS, MILLION, FleetRow, Source, family_of
 from veilleuse.collector.release.tables import Hidden
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROWATTS_PER_WATT
@@ -86,16 +86,19 @@ def _place_of(key: GroupKey) -> _Place:
 
 
 def with_standby(
-    rows: Sequence[FleetRow], listed: Mapping[GroupKey, FleetCount], microwatts: Days
+    rows: Sequence[FleetRow],
+    listed: Mapping[GroupKey, FleetCount],
+    microwatts: Days,
+    source: Source = Source.DEFAULT,
 ) -> list[FleetRow]:
     """Add the standby of listed screens, and those of places without an estimate at the class default.
 
     `rows`: screens that are on. `listed`: screens of the inventory, at whichever population and context of
-    their zone and entity. `microwatts`: class default.
+    their zone and entity. `microwatts`: class default, of this `source`.
     """
     by_place: defaultdict[tuple[str, str], list[FleetRow]] = defaultdict(list)
     for row in rows:
-        if row.source is not Source.DEFAULT:  # a default of screens is not of their PCs' time
+        if row.source not in DEFAULTS:  # a default of screens is not of their PCs' time
             by_place[row.key.zone, row.key.entity or ""].append(row)
     found = []
     places: defaultdict[tuple[str, str], list[GroupKey]] = defaultdict(list)
@@ -106,7 +109,7 @@ def with_standby(
         weights = [row.energy_millijoules for row in on]
         if not any(weights):
             by_place[at] = on
-            found += [_by_default(key, listed[key], microwatts) for key in sorted(keys, key=str)]
+            found += [_by_default(key, listed[key], microwatts, source) for key in sorted(keys, key=str)]
             continue
         time = sum(sum(listed[key].milliseconds) for key in keys)
         time_on = sum(weights) * MICROWATTS_PER_WATT // ON_MICROWATTS
@@ -133,11 +136,9 @@ def _with_more(row: FleetRow, standby: int, machines: int) -> FleetRow:
     )
 
 
-def _by_default(key: GroupKey, count: FleetCount, microwatts: Days) -> FleetRow:
+def _by_default(key: GroupKey, count: FleetCount, microwatts: Days, source: Source) -> FleetRow:
     energy = sum(time * power for time, power in zip(count.milliseconds, microwatts, strict=True))
     energy //= MICROWATTS_PER_WATT
     time = sum(count.milliseconds)
-    u = math.ceil(MILLION * DEFAULT_U)
-    return FleetRow(
-        key, Source.DEFAULT, "", "", 0, count.machines, time, 0, 0, energy, energy, MILLION, 0, u, 0
-    )
+    u = math.ceil(MILLION * (DECLARED_U if source is Source.DECLARED else DEFAULT_U))
+    return FleetRow(key, source, "", "", 0, count.machines, time, 0, 0, energy, energy, MILLION, 0, u, 0)

@@ -218,7 +218,11 @@ def _terms(
         {zone: choose(zone, year) for zone in sorted(zones)},
         mappings[-1] if mappings else DEFAULT_MAPPING,
         [one.contract for one in sources.factors.contracts() if one.withdrawn_unix_milliseconds is None],
-        replace(basis.known, class_microwatts=class_microwatts()),
+        replace(
+            basis.known,
+            class_microwatts=class_microwatts(sources.declared_powers.powers),
+            declared=frozenset(sources.declared_powers.by_class),
+        ),
         "simulated" if sources.reader.data_kind().simulated else "real",
     )
 

@@ -39,6 +39,8 @@ _OWN_ESTIMATE: Final = {
     "en": "The year’s own estimate",
 }
 """Title of what stands beside a closed year's released months; not to be published (docs/closing.md)."""
+DECLARED_POWERS: Final = "declared_powers"
+"""Key of the head: classes at a declared power."""
 _NOT_RELEASED: Final = {"fr": "Périodes non publiées", "en": "Periods not published"}
 MOST_BARS: Final = 40
 FULL_NOTE: Final = "95 % intervals on the log scale hold sampling, models and, for emissions, the factor, which enters once, on the sum."
@@ -254,6 +256,14 @@ def _head_notes(head: Head) -> Iterable[Text]:
             f"conservées avant, sans machine, avec les facteurs d’aujourd’hui : {told}.",
             "en": "A year that is not closed and whose months of machines have gone: computed from the statistics that the collector had "
             f"kept of it before, without machines, with the factors of today: {told}.",
+        }
+    if classes := head.get(DECLARED_POWERS):
+        told = ", ".join(map(str, classes)) if isinstance(classes, list) else str(classes)
+        yield {
+            "fr": f"Puissances déclarées par un autre inventaire, que personne n’a mesurées, pour : {told}. Là où rien de ce type n’est mesuré, "
+            "l’énergie est un ordre de grandeur (base declared_power, GSD² 4).",
+            "en": f"Powers that another inventory declared and nobody measured are in force for: {told}. Where nothing of such a class is "
+            "measured, its energy is an order of magnitude (basis declared_power, GSD² 4).",
         }
     if head.get(PUBLIC):
         yield {

@@ -26,6 +26,7 @@ from veilleuse.collector.calendars.periods import Slice, add_months, months_befo
 from veilleuse.collector.disclosure.partition import PerimeterOf
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.census import FleetDevice, at_default_context, is_under_rule
+from veilleuse.collector.fleet.estimate import EstimateBasis
 from veilleuse.collector.fleet.estimator import class_microwatts
 from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.calibration import MILLION
@@ -143,7 +144,7 @@ class FleetPublisher:
         """Return whether the fleet of a year is to be computed: a month is new, or declarations changed."""
         found = [self._published.summary(FLEET.kind, part.first, part.end) for part in months]
         days = [
-            datetime.fromtimestamp(one.published_unix_milliseconds / MILLISECONDS_PER_SECOND, UTC).date()
+            _day(one.published_unix_milliseconds)
             for one in found
             if one is not None and one.format == FLEET.format and one.k_anonymity >= self._k
         ]
@@ -151,9 +152,10 @@ class FleetPublisher:
             year = found and next(iter(months)).first.year
             return not (year and not days and self._is_too_late(year))
         imported = self._sources.inventory.inventory_imported_on()
+        declared = _day(self._sources.declared_powers.declared_unix_milliseconds)
         last = min(days, default=self._today)
         is_old = (self._today - last).days >= REFRESH_DAYS
-        return (is_old or (imported is not None and imported >= last)) and bool(days)
+        return (is_old or declared >= last or (imported is not None and imported >= last)) and bool(days)
 
     def _is_too_late(self, year: int) -> bool:
         """Return whether months of the year were deleted before any was published."""
@@ -162,7 +164,9 @@ class FleetPublisher:
 
     def _publish_fleet(self, months: list[Slice], contents: list[Month | None]) -> None:
         devices = [fleet_devices(self._sources, part, self._today) for part in months]
-        assumptions = ReleaseAssumptions(class_microwatts(), self._k)
+        powers = self._sources.declared_powers.powers
+        declared = frozenset(one.device_class for one in powers)
+        assumptions = ReleaseAssumptions(class_microwatts(powers), self._k, declared)
         released = [
             ReleasedMonth(
                 content.cells if content else (),
@@ -195,6 +199,10 @@ class FleetPublisher:
         figures = exempt_figures(self._sources, part, self._today, known)
         for row in (*figures.rows, *figures.memo):
             yield row_without_rule(row)
+
+
+def _day(unix_milliseconds: int) -> date:
+    return datetime.fromtimestamp(unix_milliseconds / MILLISECONDS_PER_SECOND, UTC).date()
 
 
 def compute_month(sources: Sources, part: Slice, k: int) -> Month:
@@ -337,7 +345,7 @@ def row_without_rule(row: FigureRow) -> FleetRow:
     known = estimate.measured_millijoules + estimate.modelled_millijoules
     return FleetRow(
         row.key.over(),
-        Source.OWN,
+        Source.DECLARED if estimate.basis is EstimateBasis.DECLARED else Source.OWN,
         row.key.entity or "",
         row.key.device_class or "",
         row.machines,

@@ -453,7 +453,8 @@ def read_assumptions(sources: Sources, *, random_roll_out: bool = False) -> Assu
             )
     return Assumptions(
         random_roll_out=random_roll_out,
-        class_microwatts=class_microwatts(),
+        class_microwatts=class_microwatts(sources.declared_powers.powers),
+        declared=frozenset(sources.declared_powers.by_class),
         calibrations=calibrated,
     )
 

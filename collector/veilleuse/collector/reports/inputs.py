@@ -15,7 +15,7 @@ from veilleuse.collector.closed_years.published_rows import ReleasedFleet
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.census import default_context
 from veilleuse.collector.model.hosts import Host, HostStatus
-from veilleuse.collector.model.inventory import Asset
+from veilleuse.collector.model.inventory import Asset, DeclaredPowers
 from veilleuse.collector.model.query import Perimeters, Query, perimeters_in_force
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports.imports import FactorReader, InventoryReader
@@ -78,6 +78,11 @@ class Sources:
     def perimeters(self) -> tuple[Perimeters, ...]:
         """Return all declared perimeters, oldest first, read once a report."""
         return self.factors.perimeters()
+
+    @cached_property
+    def declared_powers(self) -> DeclaredPowers:
+        """Return the declared powers in force, read once a report."""
+        return self.factors.declared_powers()
 
     @cached_property
     def same(self) -> dict[HostId, HostId]:

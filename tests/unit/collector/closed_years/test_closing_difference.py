@@ -158,7 +158,12 @@ def _in_strata(kept: YearStatistics, entity: str) -> YearStatistics:
 def test_terms_as_json_and_back():
     """Factors, mapping, contracts, calibrations and defaults come back equal, without a float."""
     fit = Fit("wall:package", 10**7, 1_300_000, 10**8, 0, 10**6, 1_100_000, 5_000, 10_000, 200_000)
-    known = Assumptions(True, {"switch": (1, 2, 3)}, {("tower", "acme"): CalibratedWall(fit, "plug")})
+    known = Assumptions(
+        True,
+        {"switch": (1, 2, 3)},
+        {("tower", "acme"): CalibratedWall(fit, "plug")},
+        frozenset({"switch"}),
+    )
     chosen = choose("FR", YEAR)
     made = FrozenTerms(
         {
@@ -175,6 +180,8 @@ def test_terms_as_json_and_back():
     again = terms_from_document(document)
     assert again == replace(made, factors=dict(sorted(made.factors.items())))
     assert again.choose("FR", YEAR).factor.version == 7
+    plain = terms_document(replace(made, assumptions=replace(known, declared=frozenset())))
+    assert "declared" not in plain["assumptions"], "a year without declared powers keeps its bytes"
     for zone, year in (("FR", 2020), ("XX", YEAR)):
         with pytest.raises(UnknownZone, match="the closed year has no factor"):
             again.choose(zone, year)

@@ -4,16 +4,19 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.collector.release.test_fleet_of_months import DAY, K, cell, count, of, place, watt_days
-from veilleuse.collector.fleet.errors import STANDBY_U
+from veilleuse.collector.fleet.errors import DECLARED_U, STANDBY_U
 from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.sums import EnergySums, Group, GroupSums
 from veilleuse.collector.release.figures import FleetSum
 from veilleuse.collector.release.fleet import FleetCount, ReleaseAssumptions
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
-from veilleuse.collector.release.rows import FleetRow, Source
+from veilleuse.collector.release.rows import FleetRow, Source, decode_fleet, encode_fleet
 from veilleuse.collector.release.tables import Hidden
 
 MONITOR = "monitor"
@@ -86,6 +89,18 @@ def test_listed_screens_that_nothing_represents_are_at_the_class_default():
     row = of(rows_of(month), "A", MONITOR)
     assert watt_days(row) == row.default_millijoules / DAY == 600 * 4
     assert (row.source, row.machines) == (Source.DEFAULT, 20)
+
+
+def test_devices_at_a_declared_power_say_so():
+    """A class without a published cell, and listed screens, are at the declared power: GSD² 4, not 2."""
+    month = ReleasedMonth((), (), {place("A"): count(20)}, {place("A", MONITOR): LISTED})
+    declared = replace(ASSUMPTIONS, declared=frozenset({MONITOR, "laptop"}))
+    (before,), (rows,) = (estimate_months([month], one) for one in (ASSUMPTIONS, declared))
+    assert decode_fleet(encode_fleet(rows), rows[0].key.period_from, rows[0].key.period_to) == rows
+    for one, other in zip(before, rows, strict=True):
+        assert (one.source, other.source) == (Source.DEFAULT, Source.DECLARED)
+        assert other.u_shared_ppm == math.ceil(1e6 * DECLARED_U) == pytest.approx(2 * one.u_shared_ppm, abs=2)
+        assert replace(other, source=one.source, u_shared_ppm=one.u_shared_ppm) == one
 
 
 def test_screens_without_published_pcs_keep_their_energy():

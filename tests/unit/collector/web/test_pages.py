@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from tests.support.filled import METER, Filled, minutes_of_server, month_of_workstations
+from tests.support.numecoeval import equipment, faults, total_millijoules
 from tests.support.publishing import publish_months
 from tests.support.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.model.accounts import Role
@@ -190,3 +191,25 @@ def test_the_yearly_figure_is_a_file(reading: Reading, tokens: dict[str, str | N
     assert answer.headers["content-disposition"] == f'attachment; filename="veilleuse-2026-class.{form}"'
     begins = {"pdf": b"%PDF", "xlsx": b"PK", "json": b"{", "csv": b"period_from"}[form]
     assert answer.content.startswith(begins)
+
+
+def test_the_yearly_figure_as_equipment(reading: Reading, tokens: dict[str, str | None]):
+    """The page offers the file for NumEcoEval of released months; it has the energy of the API's rows."""
+    page = html.unescape(reading.get("/bilan?year=2026&by=class&lang=fr", tokens["reader"]).text)
+    (address,) = re.findall(r'href="(/bilan[^"]*format=numecoeval)"', page)
+    answer = reading.get(address, tokens["reader"])
+    assert answer.status_code == 200
+    name = answer.headers["content-disposition"]
+    assert name == 'attachment; filename="veilleuse-2026-numecoeval-2026-10-31.csv"'
+    assert faults(answer.content) == []
+    asked = "/api/v1/emissions?from=2026-01-01&to=2027-01-01&group_by=entity,device_class"
+    (total,) = reading.get(asked, tokens["reader"]).json()["totals"]
+    assert total_millijoules(equipment(answer.content)) == total["energy_millijoules"] > 0
+    refused = reading.get("/bilan?year=2024&format=numecoeval", tokens["reader"])
+    assert (
+        refused.status_code,
+        "format=numecoeval" in reading.get("/bilan?year=2024", tokens["reader"]).text,
+    ) == (
+        422,
+        False,
+    )

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Stores imported factors, contracts, mappings and perimeters.
+"""Stores imported factors, contracts, mappings, perimeters and declared powers.
 
-Rows are added, never changed. Implements ports.Factors; tables of data_0012 and data_0027.
+Rows are added, never changed. Implements ports.Factors; tables of data_0012, data_0027 and data_0030.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from veilleuse.collector.model.factors import (
     FactorVersion,
     StoredContract,
 )
-from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.inventory import DeclaredPowers, PowerContext, powers_of
 from veilleuse.collector.model.query import Perimeters, rules_of
 from veilleuse.collector.store.sqlite.connection import DataTables, damaged
 from veilleuse.collector.store.sqlite.migrations import BesideReader
@@ -75,6 +75,13 @@ class SqliteFactors(DataTables):
             "SELECT year, unix_milliseconds, who, why, rules_json FROM perimeters ORDER BY perimeters_id"
         )
         return tuple(self._made(_perimeters, row) for row in rows)
+
+    def declared_powers(self) -> DeclaredPowers:
+        """Return the declared powers in force. Raises StoreDamaged."""
+        rows = self._data.rows(
+            "SELECT unix_milliseconds, who, why, powers_json FROM declared_powers ORDER BY declared_id DESC LIMIT 1"
+        )
+        return next((self._made(_powers, row) for row in rows), DeclaredPowers())
 
     def put(
         self,
@@ -153,6 +160,19 @@ class SqliteFactors(DataTables):
                     mapping.confirmed_by,
                     mapping.why,
                     json.dumps([_line_document(line) for line in mapping.lines], ensure_ascii=False),
+                ),
+            )
+
+    def declare_powers(self, powers: DeclaredPowers) -> None:
+        """Put declared powers into force now."""
+        with self._data.transaction() as connection:
+            connection.execute(
+                "INSERT INTO declared_powers (unix_milliseconds, who, why, powers_json) VALUES (?, ?, ?, ?)",
+                (
+                    powers.declared_unix_milliseconds,
+                    powers.who,
+                    powers.why,
+                    json.dumps(powers.document(), ensure_ascii=False),
                 ),
             )
 
@@ -284,6 +304,11 @@ def _mapping(row: Any) -> BilanMapping:
         who,
         why,
     )
+
+
+def _powers(row: Any) -> DeclaredPowers:
+    unix_milliseconds, who, why, document = row
+    return DeclaredPowers(powers_of(json.loads(document)), unix_milliseconds, who, why)
 
 
 def _perimeters(row: Any) -> Perimeters:

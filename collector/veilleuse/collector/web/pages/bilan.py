@@ -18,11 +18,13 @@ from starlette.responses import Response
 from veilleuse.collector.documents.charts import Series, columns
 from veilleuse.collector.documents.document import FOR_PEOPLE, RELEASED_UNTIL, UNDER_WAY_UNTIL, Document, Row
 from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.closed_years import YearState
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.emissions_document import BASIS
+from veilleuse.collector.reports.exchange.numecoeval import DIMENSIONS, EQUIPMENT, equipment_file
 from veilleuse.collector.reports.summaries import emissions as emissions_summary
 from veilleuse.collector.reports.summaries.change import compare_years
 from veilleuse.collector.reports.summaries.rows import (
@@ -37,7 +39,7 @@ from veilleuse.collector.reports.summaries.rows import (
     sum_ends,
 )
 from veilleuse.collector.web.api.resources import ResourceKind
-from veilleuse.collector.web.pages.frame import Look
+from veilleuse.collector.web.pages.frame import Look, attachment
 from veilleuse.collector.web.pages.months import period_text
 from veilleuse.collector.web.pages.parts import (
     Amounts,
@@ -115,11 +117,14 @@ async def bilan(look: Look) -> Mapping[str, object] | Response:
     years = await look.read(lambda store: years_of(store, look.today))
     year = look.whole_number("year", years[0], 2000, look.today.year)
     by, form = look.choice("by", BY), look.parameter("format")
+    if form == EQUIPMENT:
+        return await _equipment(look, year)
     query = year_query(year, _DIMENSIONS.get(by, by))
     document = await look.document(ResourceKind.EMISSIONS, query)
     if form:
         if form not in FORMATS:
-            raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {', '.join(FORMATS)}")
+            allowed = ", ".join((*FORMATS, EQUIPMENT))
+            raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {allowed}")
         shown = await with_summary(look, document, query, form)
         return await look.file(shown, form, f"veilleuse-{year}-{by}")
     of_year = (
@@ -133,6 +138,18 @@ async def bilan(look: Look) -> Mapping[str, object] | Response:
     page = _page(look, document, of_year.tables.get("totals", ()), groups, year, by, before, why_not)
     links = {one: look.link(PATH, year=one, by=by) for one in sorted({*years, year}, reverse=True)}
     return {"page": page, "years": links, "bys": BY}
+
+
+async def _equipment(look: Look, year: int) -> Response:
+    """Return the released months of a year as equipment for NumEcoEval. Raises Problem."""
+    asked = Query(date(year, 1, 1), date(year + 1, 1, 1), DIMENSIONS)
+    document = await look.document(ResourceKind.EMISSIONS, asked)
+    try:
+        made = equipment_file(document)
+    except UsageError as error:
+        raise Problem(422, "unanswerable", str(error)) from error
+    until = "" if made.is_whole_year else f"-{made.last}"
+    return attachment(made.content, "csv", f"veilleuse-{year}-{EQUIPMENT}{until}")
 
 
 async def _with_interval(look: Look, one: _Group, year: int) -> _Group:
@@ -225,7 +242,10 @@ def _page(
         _months(groups, w) if by == "month" and groups else None,
         compare(totals, before, w),
         why_not,
-        tuple((w(f"bilan.as_{form}"), look.link(PATH, **here | {"format": form})) for form in FORMATS),
+        tuple(
+            (w(f"bilan.as_{form}"), look.link(PATH, **here | {"format": form}))
+            for form in (*FORMATS, *((EQUIPMENT,) if badge != "unreleased" else ()))
+        ),
         tuple(_factors(document, w)),
         tuple(w.text(one)[0] for one in document.assumptions),
         w("bilan.empty_site" if by == "site" else "bilan.empty"),

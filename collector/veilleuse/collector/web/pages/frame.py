@@ -205,17 +205,21 @@ class Look:
     async def file(self, document: Document, form: str, name: str) -> Response:
         """Return a document as a file to download: csv, json, xlsx or pdf. Raises Problem."""
         desk, _ = self._sources()
-        body = await desk.run(partial(renderer(form), self.w.translate(document)))
-        headers = {
-            "content-disposition": f'attachment; filename="{name}.{form}"',
-            "cache-control": "private, no-store",
-        }
-        return Response(body, 200, headers, media_type=MEDIA_TYPES[form])
+        return attachment(await desk.run(partial(renderer(form), self.w.translate(document))), form, name)
 
     def _sources(self) -> tuple[Desk, OpenReadStore]:
         if self.context.desk is None or self.context.open_store is None:
             raise Problem(503, "unreadable", "this application has no figures")
         return self.context.desk, self.context.open_store
+
+
+def attachment(body: bytes, form: str, name: str) -> Response:
+    """Return a file to download: csv, json, xlsx or pdf."""
+    headers = {
+        "content-disposition": f'attachment; filename="{name}.{form}"',
+        "cache-control": "private, no-store",
+    }
+    return Response(body, 200, headers, media_type=MEDIA_TYPES[form])
 
 
 MAX_PARAMETER_CHARACTERS: Final = 256
