@@ -50,6 +50,7 @@ from veilleuse.collector.settings import CollectorSettings, child_environment, n
 from veilleuse.collector.store.directory import FLEET_KEY_FILE, name_remedy
 from veilleuse.collector.validate import clean_facts
 from veilleuse.collector.web.access import read_metrics_auth
+from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 
 log = logging.getLogger(__name__)
 
