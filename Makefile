@@ -27,7 +27,7 @@ RELEASED_WIRE := proto/released.binpb
 COVERED := */wire/*,*/agent/model.py,*/resident/fold.py,*/derive/*,*/account/*,*/fleet/*,*/closed_years/re*.py,*/closed_years/merge_strata.py,*/indicators/*
 
 # What `make proto docs dashboards` writes and `make check` compares.
-GENERATED := proto docs/metrics.md docs/config.md docs/promises.md grafana/dashboards
+GENERATED := proto docs/metrics.md docs/config.md docs/promises.md grafana/dashboards deploy/zabbix
 
 .PHONY: help
 help: ## this list
@@ -154,9 +154,10 @@ docs: $(VENV)/.dev ## regenerate docs/metrics.md, config.md and promises.md, and
 	@$(PY) docs/generate.py
 
 .PHONY: dashboards
-dashboards: $(VENV)/.dev ## regenerate grafana/dashboards/*.json and grafana/rules/veilleuse.yml
+dashboards: $(VENV)/.dev ## regenerate grafana/dashboards/*.json, grafana/rules/veilleuse.yml and deploy/zabbix/*.yaml
 	@$(PY) grafana/build.py
 	@$(PY) grafana/alerts.py
+	@$(PY) deploy/zabbix/build.py
 
 .PHONY: golden
 golden: $(VENV)/.dev ## rewrite the golden files; the diff is reviewed, never waved through

@@ -4,29 +4,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from veilleuse.collector.exposition.catalogue import Metric
-from veilleuse.wire.units import JOULES_PER_KWH
+from veilleuse.collector.exposition.catalogue import Metric, MetricType
+from veilleuse.collector.exposition.conditions import BY_NAME, Severity
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM, JOULES_PER_KWH
+
+Steps = tuple[tuple[float | None, str], ...]
+"""(lowest value, colour); the first has None = no lower limit."""
 
 
 class Form(StrEnum):
     """A Form says how a panel draws."""
 
     STAT = "stat"
+    NAMES = "stat with names only"
     LINES = "timeseries"
     STACK = "stacked timeseries"
     BARS = "bargauge"
+    COLUMNS = "stacked barchart"
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A Query is one expression, with the name of its series."""
+    """A Query is one expression, with the parts of its series' name."""
 
     expression: str
-    legend: str
+    legend: tuple[str, ...]
+    """`{label}`, or `{label:words}` where another list has its words; else a key of the panel's texts."""
+    steps: Steps = ()
+    """Thresholds of this query only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,49 +44,81 @@ class Panel:
     """A Panel describes one panel. `identifier` never changes: links and alerts point to it."""
 
     identifier: int
+    key: str
+    """Section of the texts."""
     form: Form
-    title: str
-    description: str
     unit: str
     """Grafana's unit id."""
+    page: str
+    """The product's page that explains it, by its name in the menu."""
+    judge: Steps | str
+    """Thresholds, or the reason why the panel judges nothing.
+
+    A panel that judges nothing is neutral: Grafana's own thresholds turn red at 80.
+    """
     queries: tuple[Query, ...]
     width: int = 8
     """Columns of 24."""
-    height: int = 8
+    height: int = 7
     decimals: int | None = None
-    steps: tuple[tuple[float | None, str], ...] = ()
-    """(lowest value, colour) of a panel with a judgement; the first has None = no lower limit.
-
-    Other panels are neutral: Grafana's own thresholds turn red at 80.
-    """
+    values: Mapping[float, str] = field(default_factory=dict)
+    """Number → key of the text that replaces it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A Row is a titled row of panels."""
+    """A Row is a titled row of panels. `key` is that of its title in the texts."""
 
     identifier: int
-    title: str
+    key: str
     panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A Variable is a choice of label values; each of the dashboard's panels uses it, or one that does."""
+
+    name: str
+    metric: Metric
+    matchers: tuple[str, ...] = ()
+    several: bool = False
+    """True where all values can be chosen together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A Board is one dashboard. `name` is that of its file, and of its section in the texts."""
+
+    name: str
+    rows: tuple[Row, ...]
+    variables: tuple[Variable, ...] = ()
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """Return the panels of all rows."""
+        return tuple(panel for row in self.rows for panel in row.panels)
 
 
 PHYSICAL: Final = 'device_class!="virtual_machine"'
 VIRTUAL: Final = 'device_class="virtual_machine"'
-CHOSEN: Final = 'entity=~"$entity",site=~"$site"'
-"""Matches the dashboard's variables."""
-CHOSEN_ENTITY: Final = 'entity=~"$entity"'
-"""Matches the dashboard's variables in released months, which have no sites."""
+ONE_COLLECTOR: Final = 'instance=~"$instance"'
+"""Every selector has it: figures of two collectors are never added."""
 
 
 def series(metric: Metric, *matchers: str, suffix: str = "") -> str:
     """Build a selector. Raises ValueError when a matcher names a label that the metric does not have."""
     for matcher in matchers:
-        for part in matcher.split(","):
-            label = part.split("=")[0].rstrip("!")
-            if label not in metric.labels:
-                raise ValueError(f"{metric.name} has no label {label}")
+        label = matcher.split("=")[0].rstrip("!")
+        if label not in metric.labels:
+            raise ValueError(f"{metric.name} has no label {label}")
     inside = "{" + ",".join(matchers) + "}" if matchers else ""
     return metric.name + suffix + inside
+
+
+def chosen(metric: Metric, *matchers: str, suffix: str = "") -> str:
+    """Build a selector of the collector that the dashboard's reader chose."""
+    found = series(metric, *matchers, suffix=suffix)
+    return f"{found[:-1]},{ONE_COLLECTOR}}}" if matchers else f"{found}{{{ONE_COLLECTOR}}}"
 
 
 def total(selector: str, *by: str) -> str:
@@ -84,10 +126,9 @@ def total(selector: str, *by: str) -> str:
     return f"sum by ({', '.join(by)}) ({selector})" if by else f"sum({selector})"
 
 
-def by_label(selector: str, *by: str, in_kwh: bool = False) -> Query:
-    """Build a sum by labels, of joules shown in kWh where asked; a series is named by the labels' values."""
-    summed = total(selector, *by)
-    return Query(kwh(summed) if in_kwh else summed, " ".join(f"{{{{{label}}}}}" for label in by))
+def by_label(selector: str, *by: str, convert: Callable[[str], str] = str) -> Query:
+    """Build a sum by labels, in another unit where asked; a series is named by the labels' values."""
+    return Query(convert(total(selector, *by)), tuple(f"{{{label}}}" for label in by))
 
 
 def rate(selector: str) -> str:
@@ -95,20 +136,47 @@ def rate(selector: str) -> str:
     return f"rate({selector}[$__rate_interval])"
 
 
-def hourly(selector: str) -> str:
+def hourly(metric: Metric, *matchers: str) -> str:
     """Build a rate per second over the last hour.
 
     Counters of servers advance with each call, every 15 minutes: a shorter window would show 0 and then four
     times the rate.
     """
-    return f"rate({selector}[1h])"
+    return f"rate({chosen(metric, *matchers)}[1h])"
 
 
-def increase(selector: str) -> str:
-    """Build an increase over the chosen range."""
-    return f"increase({selector}[$__range])"
+def increase(metric: Metric, *matchers: str) -> str:
+    """Build an increase over the chosen range. Raises ValueError for a gauge."""
+    if metric.kind is not MetricType.COUNTER:
+        raise ValueError(f"{metric.name} is no counter")
+    return f"increase({chosen(metric, *matchers)}[$__range])"
 
 
 def kwh(expression: str) -> str:
     """Convert joules to kWh."""
     return f"{expression} / {JOULES_PER_KWH}"
+
+
+def tonnes(expression: str) -> str:
+    """Convert grams to tonnes: Grafana writes a million grams as Mg."""
+    return f"{expression} / {GRAMS_PER_KILOGRAM * 1000}"
+
+
+_COLOURS: Final = {Severity.INFO: "blue", Severity.WARNING: "orange", Severity.CRITICAL: "red"}
+
+
+def judged(name: str, per: float = 1, *, is_count: bool = False, shown_left: bool = False) -> Steps:
+    """Return the bounds of a condition as thresholds: those of the alerts, `doctor` and the first page.
+
+    `per`: units of the condition per unit of the panel. Grafana colours from a step on, a condition holds
+    beyond its bound: of counts that is one more. `shown_left`: an age that the panel shows as the time left.
+    """
+    condition = BY_NAME[name]
+    bounds = [
+        ((-bound if shown_left else bound + is_count) / per, _COLOURS[severity])
+        for severity, bound in condition.bounds.items()
+    ]
+    if not (condition.below or shown_left):
+        return ((None, "green"), *bounds)
+    values, colours = zip(*reversed(bounds), strict=True)
+    return tuple(zip((None, *values), (*colours, "green"), strict=True))

@@ -26,7 +26,7 @@ export_to() {
 
 agent=(--extra gpu --extra snmp) # small, and loaded only where there is a GPU or such a meter
 export_to agent.txt "${agent[@]}"                                   # what a measured machine installs
-export_to collector.txt "${agent[@]}" --extra collector --extra pdf # what a collector installs
+export_to collector.txt "${agent[@]}" --extra collector --extra pdf --extra otlp # what a collector installs
 export_to build.txt --only-group build                              # what installs the project itself, beside either
 export_to release.txt --only-group release                          # what makes a release: SBOM, audit
 export_to dev.txt --all-extras --group dev

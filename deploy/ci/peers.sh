@@ -2,18 +2,20 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 # Install the Debian programs that the tests talk to; nothing happens when they are all here.
-# With --install also those of tests/install, which packages are built, checked and installed with.
+# With --install also those of tests/install, which packages are built, checked and installed with, and Zabbix.
 # Without root or without apt it says what is missing and goes on: the tests that need it are skipped, or
 # fail under CI (tests/support/peers.py). No service is left running: only the programs are wanted.
 set -euo pipefail
 
 declare -A package_of=(
+  [/usr/lib/nagios/plugins/centreon_plugins.pl]=centreon-plugins
   [amtool]=prometheus-alertmanager
   [promtool]=prometheus
   [prometheus-alertmanager]=prometheus-alertmanager # its service stays off
   [prometheus]=prometheus
   [prometheus-node-exporter]=prometheus-node-exporter
   [chromium]=chromium
+  [curl]=curl
   [systemd-analyze]=systemd
   [udevadm]=udev
   [fiu-run]=fiu-utils
@@ -35,6 +37,7 @@ declare -A package_of=(
   [soffice]=libreoffice-calc-nogui # 290 MB: what officers open our tables with
   [strace]=strace
   [upsd]=nut-server        # with its driver dummy-ups
+  [victoria-metrics]=victoria-metrics
   [certutil]=libnss3-tools # the certificates of Debian's upsd live in an NSS database
 )
 
@@ -56,6 +59,11 @@ if [ "${1:-}" = --install ]; then
     [/usr/share/keyrings/ubuntu-archive-keyring.gpg]=ubuntu-archive-keyring # mmdebstrap checks Ubuntu's signature with it
     [wine]=wine # with wine64, without its 32-bit half
     [wixl]=wixl
+    [zabbix_server]=zabbix-server-pgsql
+    [/usr/share/zabbix/api_jsonrpc.php]=zabbix-frontend-php
+    [/usr/share/doc/php-pgsql]=php-pgsql
+    [/usr/share/doc/postgresql]=postgresql
+    [php]=php-cli
   )
 fi
 
@@ -109,7 +117,8 @@ rm -f "$log"
 
 # Nor shall the next boot start them.
 nut="nut.target nut-server nut-monitor nut-driver.target nut-driver-enumerator.path nut-driver-enumerator.service"
-declare -A units_of=([prometheus]=prometheus [prometheus-node-exporter]=prometheus-node-exporter [nut-server]=$nut [ipmitool]=ipmievd [fusioninventory-agent]=fusioninventory-agent [haproxy]=haproxy [squid-openssl]=squid)
+declare -A units_of=([prometheus]=prometheus [prometheus-node-exporter]=prometheus-node-exporter [nut-server]=$nut [ipmitool]=ipmievd [fusioninventory-agent]=fusioninventory-agent [haproxy]=haproxy [squid-openssl]=squid
+  [victoria-metrics]=victoria-metrics [zabbix-server-pgsql]=zabbix-server [zabbix-frontend-php]=apache2 [postgresql]=postgresql)
 for package in "${!units_of[@]}"; do
   case " ${missing[*]} " in
     # shellcheck disable=SC2086 # several units

@@ -41,12 +41,10 @@ SILENT_SECONDS: Final = 2_400.0
 """More than two contact intervals of a server."""
 MIB: Final = 2**20
 AGENT: Final = {
-    "VEILLEUSE_AGENT__MEASURE__SOURCES": "fake",
-    "VEILLEUSE_AGENT__MEASURE__FAKE_WATTS": "50",
     "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "10",
     "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
 }
-"""An agent with a fake source that sends a record every ten seconds."""
+"""An agent that sends a record every ten seconds."""
 _WAITS: Final = {condition.alert: condition.lasts for condition in TABLE}
 
 
@@ -112,7 +110,7 @@ def disk(folder: Path) -> None:
         watched(folder, settings=settings, data=mounted / "data") as scene,
     ):
         wait(scene, "VeilleuseBackupMissing", "warning", "a new collector")
-        scene.stack.must("veilleuse", "backup", str(folder / "backup"))
+        scene.stack.run("veilleuse", "backup", str(folder / "backup"))  # ends with 3: not sealed
         scene.watch.wait_for("VeilleuseBackupMissing", "warning", fires=False)
         scene.stack.enrol()
         scene.stack.start("veilleuse-agent", "run")
@@ -126,9 +124,28 @@ def disk(folder: Path) -> None:
         data = scene.stack.data / "data.db"
         shutil.copy(data, data.with_suffix(".copy"))
         data.with_suffix(".copy").replace(data)
-        wait(
-            scene, "VeilleuseStoreReplaced", "critical", "data.db replaced by its copy under the service", 120
+        until(
+            lambda: not psutil.pid_exists(scene.pid) or psutil.Process(scene.pid).status() == "zombie",
+            seconds=120,
         )
+        put_back(scene.stack)
+        wait(
+            scene,
+            "VeilleuseStoreReplaced",
+            "critical",
+            "data.db replaced under the service; rescued copy put back, started",
+            120,
+        )
+
+
+def put_back(stack: Stack) -> None:
+    """Do as the collector's last line says: put the rescued copy into place, and start again."""
+    for rescued in stack.data.glob("*.rescued-*"):
+        database = rescued.with_name(rescued.name.partition(".rescued-")[0])
+        for suffix in ("-wal", "-shm"):
+            database.with_name(database.name + suffix).unlink(missing_ok=True)
+        rescued.replace(database)
+    stack.start_collector()
 
 
 def leave(disk_folder: Path, free_bytes: int) -> None:
@@ -145,33 +162,33 @@ def records(stack: Stack) -> int:
 
 
 def months(folder: Path) -> None:
-    """The last released month is of three months ago; later it is of another rule than the present one."""
+    """A damaged row keeps months from being released; then the last one is of another rule."""
     today = reporting_day()
-    last = (ended_by(today) - timedelta(days=80)).replace(day=1)
+    due = (ended_by(today) - timedelta(days=1)).replace(day=1)
+    last = (due - timedelta(days=40)).replace(day=1)
 
-    def old(directory: Path) -> None:
+    def damaged(directory: Path) -> None:
         with Filled(directory) as data:
-            month_of_workstations(data, last, [(600, 1200)] * 12, 12)
+            hosts = month_of_workstations(data, last, [(600, 1200)] * 12, 12)
             data.derive()
             publish_months(data, (last + timedelta(days=36)).replace(day=5))
+            month_of_workstations(data, due, [(600, 1200)] * 12, 12, known=hosts)
+            data.derive()
+        with closing(sqlite3.connect(directory / "data.db")) as database, database:
+            database.execute("DROP TRIGGER published_periods_are_kept")
+            database.execute("UPDATE published_periods SET content = '{' WHERE kind = 'release'")
 
-    with watched(folder / "late", old) as scene:
-        wait(
-            scene,
-            "VeilleuseMonthLate",
-            "critical",
-            "no machine under the k rule has sent anything since",
-            120,
-        )
+    with watched(folder / "late", damaged) as scene:
+        wait(scene, "VeilleusePublicationFailing", "warning", "the row of a released month is damaged", 120)
+        wait(scene, "VeilleuseMonthLate", "critical", "the same: two months are not released", 120)
 
-    def new(directory: Path) -> None:
+    def of_ten(directory: Path) -> None:
         with Filled(directory) as data:
-            month_of_workstations(data, (ended_by(today) - timedelta(days=1)).replace(day=1), [None] * 12, 12)
+            month_of_workstations(data, due, [(600, 1200)] * 12, 12)
             data.derive()
             publish_months(data, today)
 
-    settings = {"VEILLEUSE__REPORTING__K_ANONYMITY": "14"}
-    with watched(folder / "rule", new, settings) as scene:
+    with watched(folder / "rule", of_ten, {"VEILLEUSE__REPORTING__K_ANONYMITY": "14"}) as scene:
         wait(
             scene, "VeilleuseMonthOfOlderRule", "warning", "k raised from 10 to 14 after the publication", 120
         )
@@ -179,7 +196,8 @@ def months(folder: Path) -> None:
 
 def certificates(folder: Path) -> None:
     """The authority was made 4 years and 10 months ago."""
-    with Stack(folder) as stack:
+    (folder / "authority").mkdir()
+    with Stack(folder / "authority") as stack:
         command = shutil.which("faketime") or "faketime"
         init = [command, "-f", "-1770d", stack._program("veilleuse"), "init"]
         stack.programs["old-init"] = Path(command)

@@ -11,8 +11,10 @@ import pytest
 
 # Program → its Debian package; deploy/ci/peers.sh installs the same list; with --install, for tests/install.
 PACKAGES = {
+    "/usr/lib/nagios/plugins/centreon_plugins.pl": "centreon-plugins",
     "certutil": "libnss3-tools",
     "chromium": "chromium",
+    "curl": "curl",
     "dconf": "dconf-cli",
     "dh": "debhelper",
     "edid-decode": "edid-decode",
@@ -33,7 +35,9 @@ PACKAGES = {
     "piuparts": "piuparts",
     "prometheus": "prometheus",
     "prometheus-node-exporter": "prometheus-node-exporter",
+    "php": "php-cli",
     "promtool": "prometheus",
+    "psql": "postgresql",
     "slowhttptest": "slowhttptest",
     "soffice": "libreoffice-calc-nogui",
     "squid": "squid-openssl",
@@ -42,6 +46,8 @@ PACKAGES = {
     "systemd-analyze": "systemd",
     "systemd-nspawn": "systemd-container",
     "upsd": "nut-server",
+    "victoria-metrics": "victoria-metrics",
+    "zabbix_server": "zabbix-server-pgsql",
 }
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sends HTTP GETs to servers outside: ODRÉ, Electricity Maps, GLPI.
+"""Sends HTTP requests to servers outside: ODRÉ, Electricity Maps, GLPI, an OTLP endpoint.
 
 Addresses are checked before anything is sent. TLS is verified; duration and size are limited. No redirect is
 followed, and the environment sets nothing. Errors and log lines never contain a header: some hold tokens.
@@ -68,7 +68,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """An HttpAnswer is an answer to a GET, of any status, with the bytes as sent."""
+    """An HttpAnswer is an answer of any status, with the bytes as sent."""
 
     status: int
     headers: Mapping[str, str]
@@ -77,7 +77,7 @@ class HttpAnswer:
 
 
 class HttpClient:
-    """HttpClient sends GETs below one address; each GET opens its own connection."""
+    """HttpClient sends requests below one address; each opens its own connection."""
 
     def __init__(self, base: str, route: Route) -> None:
         """Raises FetchError, not_configured, for an address, a proxy or a ca_file that cannot be used."""
@@ -94,6 +94,13 @@ class HttpClient:
 
         Raises FetchError when there is none, or when it is too long or too slow.
         """
+        return self._ask("GET", path, headers or {}, None)
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+        """Return the answer to a POST. Raises FetchError as `get`."""
+        return self._ask("POST", path, headers, body)
+
+    def _ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> HttpAnswer:
         import httpx  # noqa: F401  # takes 0.3 s: before the time starts
 
         for name in ("httpx", "httpcore"):  # both log each request
@@ -101,7 +108,7 @@ class HttpClient:
         found: list[HttpAnswer | FetchError] = []
         # httpx limits each wait, not their sum. When the time is over, the thread is abandoned.
         thread = threading.Thread(
-            target=lambda: found.append(self._attempt(path, headers or {})), name="http", daemon=True
+            target=lambda: found.append(self._attempt(method, path, headers, body)), name="http", daemon=True
         )
         thread.start()
         thread.join(self._route.timeout_seconds)
@@ -111,7 +118,9 @@ class HttpClient:
             raise one
         return one
 
-    def _attempt(self, path: str, headers: Mapping[str, str]) -> HttpAnswer | FetchError:
+    def _attempt(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+    ) -> HttpAnswer | FetchError:
         import httpx
 
         silence = self._route.silence_seconds or self._route.timeout_seconds
@@ -120,7 +129,9 @@ class HttpClient:
                 httpx.Client(
                     verify=self._context, proxy=self._proxy, trust_env=False, timeout=silence
                 ) as client,
-                client.stream("GET", self._base + path, headers={**HEADERS, **headers}) as answer,
+                client.stream(
+                    method, self._base + path, headers={**HEADERS, **headers}, content=body
+                ) as answer,
             ):
                 told = {name.lower(): value for name, value in answer.headers.items()}
                 return HttpAnswer(answer.status_code, told, self._body(answer))

@@ -378,6 +378,33 @@ class IntensitySettings(Section):
         return self.odre or bool(self.electricity_maps_token_file)
 
 
+class OtlpSettings(Section):
+    """Sends what /metrics shows to an OTLP endpoint: an OpenTelemetry Collector, VictoriaMetrics, Mimir …
+
+    Off unless an endpoint is set.
+    """
+
+    endpoint: str = setting(
+        "",
+        "URL that takes OTLP metrics over HTTP, e.g. https://otel.example.org/v1/metrics; https, or http on this "
+        "machine. Empty = nothing is sent.",
+    )
+    headers_file: str = setting(
+        "",
+        "File of HTTP headers, `Name: value` a line, mode 0600, e.g. Authorization: Bearer …; empty = none.",
+    )
+    instance: str = setting(
+        "",
+        "Resource attribute service.instance.id, which tells collectors apart; empty = this machine's name.",
+    )
+    interval_seconds: int = setting(60, "Seconds between two sendings.", minimum=1, maximum=3_600)
+    proxy: str = setting("", "HTTP proxy, e.g. http://proxy.example.org:3128; empty = none.")
+    ca_file: str = setting("", "PEM file of the CAs to trust instead of the system's; empty = the system's.")
+    timeout_seconds: float = setting(
+        10.0, "Maximum duration of one sending, in seconds.", minimum=1, maximum=60
+    )
+
+
 class Log(Section):
     """Sets the log level."""
 
@@ -399,6 +426,7 @@ class CollectorSettings(Section):
     derive: Derive = setting(Derive(), "")
     indicators: Indicators = setting(Indicators(), "")
     intensity: IntensitySettings = setting(IntensitySettings(), "")
+    otlp: OtlpSettings = setting(OtlpSettings(), "")
     log: Log = setting(Log(), "")
 
 

@@ -30,6 +30,7 @@ from veilleuse.collector.app.grpc_server import (
     require_free,
 )
 from veilleuse.collector.app.schedule import run_daily_tasks, run_polls
+from veilleuse.collector.backup.notes import note_loss
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, HostAccess
 from veilleuse.collector.enrolment.clones import CloneEnrolment
 from veilleuse.collector.enrolment.enrol import Enroller
@@ -49,6 +50,8 @@ from veilleuse.collector.settings import CollectorSettings, child_environment, n
 from veilleuse.collector.store.directory import FLEET_KEY_FILE, name_remedy
 from veilleuse.collector.validate import clean_facts
 from veilleuse.collector.web.access import read_metrics_auth
+from veilleuse.collector.web.metrics.otlp import OtlpEndpoint
+from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +140,7 @@ def run(settings: CollectorSettings) -> int:
             log.info("collector stops")
         if lost := collector.store.files.lost:
             rescue(collector)  # once more, for a loss during the stop
+            note_loss(settings.data_dir, time.time_ns() // NANOSECONDS_PER_MILLISECOND)
             raise describe_loss(collector, lost)
         if collector.damaged.is_set():
             raise StoreDamaged(
@@ -157,9 +161,7 @@ def run_servers(collector: Collector, *, web: bool = True) -> Iterator[dict[str,
     renewal = Renewal(issuing, challenges, lambda: health.count(Count.RENEWALS, "expired"))
     with ExitStack() as cleanup:
         if web:
-            # plain HTTP off loopback without a token is refused here, not in the log of a child
-            read_metrics_auth(settings.http)
-            require_free(settings.http.address, "http.address")
+            _check_web(settings)
         certificate = ServerCertificate(issuing.authority)
         servicer = TelemetryServicer(
             committer=collector.writer,
@@ -195,6 +197,14 @@ def run_servers(collector: Collector, *, web: bool = True) -> Iterator[dict[str,
             "data_dir": str(settings.data_dir),
             "version": product_version(),
         }
+
+
+def _check_web(settings: CollectorSettings) -> None:
+    """Refuse here what the web process would refuse in the log of a child. Raises CollectorError."""
+    read_metrics_auth(settings.http)
+    require_free(settings.http.address, "http.address")
+    if settings.otlp.endpoint:
+        OtlpEndpoint(settings.otlp)
 
 
 def _authoriser(collector: Collector) -> CertificateAuthoriser:

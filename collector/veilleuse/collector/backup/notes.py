@@ -1,13 +1,16 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Keys in the table meta about backups and restores, and when the last backup was made (pure)."""
+"""Notes about backups, restores and lost databases: keys in the table meta, and one file."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from veilleuse.collector.model.records import DataKind
+from veilleuse.wire.files import read_owned, replace_owned
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 BACKUP_NOTE: Final = "last_backup_unix_milliseconds"
@@ -17,6 +20,28 @@ RESTORES_COUNT: Final = "restores"
 RESTORE_NOTE: Final = "last_restore_unix_milliseconds"
 RESTORED_BACKUP_NOTE: Final = "restored_backup_unix_milliseconds"
 """Creation time of the backup that was restored last."""
+
+
+LOSS_FILE: Final = "loss.note"
+"""File in the data directory: Unix milliseconds at which a collector ended because its store was replaced.
+
+The database that is there now may be another one, so it cannot hold the note.
+"""
+_MOST_DIGITS: Final = 32
+
+
+def note_loss(data_dir: Path, unix_milliseconds: int) -> None:
+    """Write the note; without effect where the folder does not take it."""
+    with suppress(OSError):
+        replace_owned(data_dir / LOSS_FILE, b"%d\n" % unix_milliseconds)
+
+
+def last_loss(data_dir: Path) -> int | None:
+    """Return the time of the last loss, Unix milliseconds; None without one."""
+    try:
+        return int(read_owned(data_dir / LOSS_FILE, _MOST_DIGITS))
+    except (OSError, ValueError):
+        return None
 
 
 def last_backup(kind: DataKind) -> datetime | None:

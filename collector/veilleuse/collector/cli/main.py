@@ -57,6 +57,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "top": ("veilleuse.collector.cli.top", "watch the collector live"),
     "report": ("veilleuse.collector.cli.report", "write emissions and indicators to a file"),
+    "backfill": ("veilleuse.collector.cli.backfill", "write released months for a time-series database"),
     "close": ("veilleuse.collector.cli.close:close", "close a year: freeze, sign and keep its figures"),
     "verify": ("veilleuse.collector.cli.close:verify", "check the signature and figures of a closed year"),
     "convert": ("veilleuse.collector.cli.convert", "convert kWh into kilograms of CO2e"),

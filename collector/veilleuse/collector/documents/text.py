@@ -321,14 +321,15 @@ def words(language: str) -> Words:
     for part in text_parts():
         texts = texts_of(f"{part}{language}.toml")
         found |= {"api": texts} if part == "api." else texts
-    return Words(_unbroken(found) if language == "fr" else found)
+    return Words(unbroken(found) if language == "fr" else found)
 
 
-def _unbroken(texts: Any) -> Any:
+def unbroken(texts: Any) -> Any:
+    """Return texts, or a tree of them, with NO_BREAK where French wants it."""
     if isinstance(texts, dict):
-        return {name: _unbroken(text) for name, text in texts.items()}
+        return {name: unbroken(text) for name, text in texts.items()}
     if isinstance(texts, list):
-        return [_unbroken(text) for text in texts]
+        return [unbroken(text) for text in texts]
     return _FRENCH_SPACE.sub(NO_BREAK, texts) if isinstance(texts, str) else texts
 
 

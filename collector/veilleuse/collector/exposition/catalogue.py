@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from veilleuse.collector.exposition.fleet_metrics import *  # noqa: F403  # the names of all metrics, under one roof
-from veilleuse.collector.exposition.fleet_metrics import FLEET, GRID, PER_HOST
+from veilleuse.collector.exposition.fleet_metrics import FLEET, GRID, HISTORY, PER_HOST
 from veilleuse.collector.exposition.metric import Metric, MetricGroup, MetricOrigin, MetricType
 
-__all__ = ["FLEET", "GRID", "PER_HOST", "Metric", "MetricOrigin", "MetricType"]  # of other files
+__all__ = ["FLEET", "GRID", "HISTORY", "PER_HOST", "Metric", "MetricOrigin", "MetricType"]  # of other files
 
 OTHER: Final = "other"
 """Label value of everything outside a closed list."""
@@ -194,6 +194,12 @@ STORE_FULL: Final = COLLECTOR.gauge(
     "Unix time at which free space reaches the reserve, at the growth of the last 30 days; absent without growth.",
     origin=MetricOrigin.WEB,
 )
+STORE_LOST: Final = COLLECTOR.gauge(
+    "veilleuse_store_lost_timestamp_seconds",
+    "Time at which the collector last ended because a file of its store was not the one that it had opened, Unix "
+    "time; absent if never.",
+    origin=MetricOrigin.WEB,
+)
 BACKUP_MADE: Final = COLLECTOR.gauge(
     "veilleuse_backup_made",
     "1 if this data was ever backed up, else 0; absent for simulated data.",
@@ -214,6 +220,16 @@ CONDITION_LEVEL: Final = COLLECTOR.gauge(
     "Level of each condition of docs/alerts.md now: 0 it does not hold, 1 info, 2 warning, 3 critical; absent where "
     "it cannot be judged. Without the time that an alert waits.",
     ("condition", "audience"),
+    origin=MetricOrigin.WEB,
+)
+OTLP_FAILURES: Final = COLLECTOR.gauge(
+    "veilleuse_otlp_failures",
+    "Times in a row that the OTLP endpoint did not take the metrics; absent without an endpoint.",
+    origin=MetricOrigin.WEB,
+)
+OTLP_SENT: Final = COLLECTOR.gauge(
+    "veilleuse_otlp_sent_timestamp_seconds",
+    "Time of the last metrics that the OTLP endpoint took, Unix time.",
     origin=MetricOrigin.WEB,
 )
 RENDER: Final = COLLECTOR.gauge(
@@ -278,5 +294,14 @@ HTTP_DURATION: Final = HTTP.summary(
     ("route", "code"),
 )
 
-CATALOGUE: Final[tuple[Metric, ...]] = (*FLEET, *GRID, *AGENTS, *COLLECTOR, *OWN, *PER_HOST, *HTTP)
+CATALOGUE: Final[tuple[Metric, ...]] = (
+    *FLEET,
+    *GRID,
+    *AGENTS,
+    *COLLECTOR,
+    *OWN,
+    *PER_HOST,
+    *HISTORY,
+    *HTTP,
+)
 BY_NAME: Final[Mapping[str, Metric]] = {metric.name: metric for metric in CATALOGUE}

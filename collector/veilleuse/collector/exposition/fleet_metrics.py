@@ -291,6 +291,19 @@ RELEASED_FLEET: Final = tuple(metric for metric in FLEET if metric.origin is Met
 FLEET_SERIES: Final = 700
 """Maximum number of series of RELEASED_FLEET together: perimeters could be unlimited."""
 
+HISTORY: Final = MetricGroup(MetricOrigin.FLEET)
+HISTORY_ENERGY: Final = HISTORY.gauge(
+    "veilleuse_fleet_history_energy_joules",
+    "Wall energy of the whole fleet in one released month, as veilleuse_fleet_month_energy_joules: one sample, at "
+    "noon UTC of the month's first day.",
+    FLEET_GROUP,
+)
+HISTORY_EMISSIONS: Final = HISTORY.gauge(
+    "veilleuse_fleet_history_emissions_grams",
+    "CO2 equivalent of veilleuse_fleet_history_energy_joules at the factor of the report, with the same times.",
+    FLEET_GROUP,
+)
+
 PER_HOST: Final = MetricGroup(MetricOrigin.SUMS)
 HOST_POWER: Final = PER_HOST.gauge(
     "veilleuse_host_power_watts",

@@ -35,7 +35,8 @@ from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.desk import Desk
 from veilleuse.collector.web.metrics.indicators_monthly import MonthlyFigures
-from veilleuse.collector.web.metrics.scrape import series_bound
+from veilleuse.collector.web.metrics.otlp import OtlpSender
+from veilleuse.collector.web.metrics.scrape import MetricsWriter, series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.server import SEND_BUFFER_BYTES, DeadlineProtocol, OneTickServer
 from veilleuse.wire.process import finish
@@ -110,17 +111,34 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
         host, port = listener.getsockname()[:2]
         log.info("web ready", extra={"host": host, "port": port, "series_bound": bound})
         version = product_version()
-        app = make_app(snapshots, settings, metrics_auth, version, api_context, access_control, open_store)
+        writer = MetricsWriter(snapshots, version, settings.reporting.k_anonymity)
+        sender = writer.make_sender(settings.otlp) if settings.otlp.endpoint else None
+        app = make_app(
+            snapshots,
+            settings,
+            metrics_auth,
+            version,
+            api_context,
+            access_control,
+            open_store,
+            writer=writer,
+        )
         server = OneTickServer(_server_options(app))
         # uvicorn raises the signal again after it stops: the signal must not kill us before we close.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         indicators.start()
-        stop = threading.Event()
-        cleanup.callback(stop.set)
-        threading.Thread(target=_follow, args=(snapshots, stop), name="servers", daemon=True).start()
+        _start_threads(cleanup, snapshots, sender)
         server.run(sockets=[listener])
         return 0 if server.started else 1
+
+
+def _start_threads(cleanup: ExitStack, snapshots: SnapshotCache, sender: OtlpSender | None) -> None:
+    stop = threading.Event()
+    cleanup.callback(stop.set)
+    threading.Thread(target=_follow, args=(snapshots, stop), name="servers", daemon=True).start()
+    if sender is not None:
+        threading.Thread(target=sender.run, args=(stop,), name="otlp", daemon=True).start()
 
 
 def _server_options(app: ASGIApp) -> uvicorn.Config:

@@ -194,14 +194,15 @@ def make_app(
     access_control: AccessControl | None = None,
     open_store: OpenReadStore | None = None,
     clock: Callable[[], float] = time.time,
+    writer: MetricsWriter | None = None,
 ) -> ASGIApp:
     """Build the application. Without `api_context` it has no figures; without `access_control`, no accounts.
 
-    `clock`: Unix seconds.
+    `clock`: Unix seconds. `writer` answers /metrics; None makes one.
     """
     desk = None if api_context is None else api_context.desk
     pages = PageContext(snapshots, settings, ThreadPoolExecutor(1, "reading"), desk, open_store, clock)
-    writer = MetricsWriter(snapshots, version, settings.reporting.k_anonymity)
+    writer = writer or MetricsWriter(snapshots, version, settings.reporting.k_anonymity)
     context = HandlerContext(pages, version, _templates(), writer)
     access_control = access_control or AccessControl(metrics_auth)
     routes = [

@@ -15,12 +15,12 @@ from veilleuse.collector.backup.notes import BACKUP_NOTE
 from veilleuse.collector.cli.doctor.conditions import TOLD_ELSEWHERE, check_conditions
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.conditions import BY_NAME, Severity
+from veilleuse.collector.exposition.conditions import BY_NAME, Severity, add_levels
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Silence, SilenceLevel
 from veilleuse.collector.web.metrics.disk import Disk
 from veilleuse.collector.web.metrics.released_month import MonthFacts
-from veilleuse.collector.web.metrics.samples import fleet_exposition
+from veilleuse.collector.web.metrics.samples import judged_exposition
 from veilleuse.collector.web.metrics.servers import QUARANTINE
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.collector.web.pages.conditions import find_conditions
@@ -92,9 +92,9 @@ def test_a_healthy_collector_has_nothing_wrong(healthy: Snapshot):
             "La base de données a refusé des écritures (full)",
         ),
         (
-            {"health": HEALTH | {"store_errors": {"lost": 1}}},
+            {"disk": Disk(1, 100, 10, lost_unix_milliseconds=round(NOW.timestamp() * 1000) - 3 * DAY)},
             "store_replaced",
-            "La base de données ouverte n’est plus celle qui est à sa place",
+            "Il y a 3 jours, la base de données n’était plus celle",
         ),
         (
             {"health": HEALTH | {"years_not_kept": {"2025": "why"}}},
@@ -143,7 +143,9 @@ def test_each_condition_has_one_sentence(
     snapshot = replace(healthy, **changed)
     (found,) = told(snapshot)
     assert found.startswith(sentence)
-    levels = fleet_exposition(snapshot, "0", K).samples(c.CONDITION_LEVEL)
+    out = judged_exposition(snapshot, K)
+    add_levels(out, NOW.timestamp())
+    levels = out.samples(c.CONDITION_LEVEL)
     assert [labels[0] for labels, level in levels if level >= 2] == [name]
 
 

@@ -32,6 +32,7 @@ from veilleuse.collector.cli.doctor.fleet import (
 )
 from veilleuse.collector.cli.doctor.grid import check_intensity
 from veilleuse.collector.cli.doctor.meters import check_meters
+from veilleuse.collector.cli.doctor.otlp import check_otlp
 from veilleuse.collector.cli.doctor.storage import (
     check_backup,
     check_directory,
@@ -120,6 +121,7 @@ FILE_CHECKS: Final[tuple[Check, ...]] = (
     check_certificates,
     check_rotation,
     check_service,
+    check_otlp,
 )
 """Checks that need no readable database."""
 DATABASE_CHECKS: Final[tuple[Check, ...]] = (

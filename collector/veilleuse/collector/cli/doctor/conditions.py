@@ -30,12 +30,12 @@ TOLD_ELSEWHERE: Final = frozenset(
         "disk_low",
         "disk_forecast",
         "store_errors",
-        "store_replaced",
         "root_certificate",
         "intermediate_certificate",
         "server_certificate",
         "intensity_failing",
         "machine_waiting",
+        "otlp_failing",
         "time_unexplained",
         "records_quarantined",
     }

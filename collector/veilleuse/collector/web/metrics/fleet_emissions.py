@@ -131,7 +131,7 @@ def inputs_of_released(sources: Sources, years: Iterable[int]) -> Iterator[objec
 def _compute(sources: Sources, years: Iterable[int], today: date) -> FleetEmissions:
     """Compute the figures; the oldest ones are left out where they would be more than FLEET_SERIES series."""
     found = [_read_year(sources, year, today) for year in years]
-    months = next(filter(None, (_read_months(sources, year, today) for year in years)), {})
+    months = next(filter(None, (read_months(sources, year, today) for year in years)), {})
     room = c.FLEET_SERIES
     shown_years: list[FleetYear] = []
     shown_months: dict[date, Groups] = {}
@@ -163,8 +163,8 @@ def _read_year(sources: Sources, year: int, today: date) -> FleetYear | None:
     )
 
 
-def _read_months(sources: Sources, year: int, today: date) -> dict[date, Groups]:
-    """Return the released months of a year."""
+def read_months(sources: Sources, year: int, today: date) -> dict[date, Groups]:
+    """Return the released months of a year: first day → groups. Raises UnknownZone, StoreDamaged."""
     by_month: defaultdict[date, list[EmissionsRow]] = defaultdict(list)
     for row in _released(sources, year, today, *_GROUPING, "month")[1]:
         by_month[row.key.period_from].append(row)

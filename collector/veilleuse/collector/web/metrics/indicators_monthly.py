@@ -9,17 +9,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import partial, reduce
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import COVERAGE, NIGHTS, TABLE, load_indicator
+from veilleuse.collector.indicators import NIGHTS, TABLE, load_indicator
 from veilleuse.collector.model.indicators import PCS, IndicatorGroup, Targets
 from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.model.sums import GroupSums
@@ -37,9 +36,8 @@ from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.fleet_emissions import FleetEmissions, FleetEmissionsReader
 from veilleuse.collector.web.metrics.grid import GridView, read_grid
-from veilleuse.collector.web.metrics.indicators_daily import DailyIndicators, add_parts, indicators_of_sums
+from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.released_month import (
-    MONTH,
     MonthFacts,
     MonthView,
     build_month_view,
@@ -170,12 +168,14 @@ class MonthlyFigures:
         shown = month or (None if self._is_of_older_rule else self._nothing_published(*period))
         self._month = build_month_view(shown) if shown else None
         self._figures = figures_of_month(month, indicators)
-        self._month_facts = self._read_facts(today, period[0], indicators)
+        self._month_facts = self._read_facts(today, period[0], month, indicators)
 
     def _today(self) -> date:
         return datetime.fromtimestamp(self._clock(), ZoneInfo(self._settings.reporting.time_zone)).date()
 
-    def _read_facts(self, today: date, first: date, indicators: IndicatorMonth | None) -> MonthFacts:
+    def _read_facts(
+        self, today: date, first: date, shown: Month | None, indicators: IndicatorMonth | None
+    ) -> MonthFacts:
         """Compare the month that begins at `first` with the one before; find the next month's day."""
         with self._open_store() as store:
             k = self._settings.reporting.k_anonymity
@@ -189,8 +189,8 @@ class MonthlyFigures:
         except CollectorError as error:
             log.warning("the month before the last one is not compared", extra={"reason": str(error)})
             return MonthFacts(due_on, own=own)
-        earlier = (*(build_month_view(month).sobriety if month else ()), *coverage_of_servers(of_servers))
-        later = (*(self._month.sobriety if self._month else ()), *coverage_of_servers(indicators))
+        earlier = (*(month.whole if month else ()), *(of_servers.servers if of_servers else ()))
+        later = (*(shown.whole if shown else ()), *(indicators.servers if indicators else ()))
         return MonthFacts(due_on, coverage_changes(earlier, later), own)
 
     def _nothing_published(self, first: date, end: date) -> Month | None:
@@ -245,16 +245,6 @@ class MonthlyFigures:
         self._month_facts = MonthFacts()
         self._balance, self._balance_due, self._grid = None, 0.0, GridView()
         self._emissions = FleetEmissions()
-
-
-def coverage_of_servers(month: IndicatorMonth | None) -> Iterator[DailyIndicators]:
-    """Yield the coverage of physical and virtual servers in a released month."""
-    for virtual in (False, True):
-        sums = [group.sums for group in (month.servers if month else ()) if group.key.memo is virtual]
-        if month is not None and sums:
-            key = GroupKey(population=Population.SERVER, memo=virtual)
-            whole = reduce(partial(add_sums, same_time=True), sums)
-            yield indicators_of_sums(key, whole, MONTH, month.part.first, (COVERAGE,))
 
 
 def figures_of_month(month: Month | None, indicators: IndicatorMonth | None) -> tuple[IndicatorRow, ...]:

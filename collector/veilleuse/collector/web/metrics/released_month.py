@@ -74,18 +74,37 @@ class MonthFacts:
 
 
 def coverage_changes(
-    before: Iterable[DailyIndicators], after: Iterable[DailyIndicators]
+    before: Iterable[Group], after: Iterable[Group]
 ) -> dict[tuple[Population, bool, str], float]:
-    """Return the changes of coverage between two released months, where both are known."""
-    old, new = (
-        {
-            (one.population, one.virtual, kind): ratio
-            for one in month
-            for kind, ratio in one.parts.get(c.COVERAGE.name, {}).items()
-        }
-        for month in (before, after)
-    )
-    return {key: new[key] / old[key] - 1 for key in sorted(old.keys() & new.keys()) if old[key]}
+    """Return the changes of coverage between two released months, of populations that were there in both.
+
+    `before`, `after`: groups of whole families. A population that more than doubled is not compared: the
+    first days of a roll-out say nothing of a month.
+    """
+    old, new = _by_population(before), _by_population(after)
+    found: dict[tuple[Population, bool, str], float] = {}
+    for key in sorted(old.keys() & new.keys()):
+        if 2 * old[key].enrolled_milliseconds < new[key].enrolled_milliseconds:
+            continue
+        earlier, later = (_coverage_of(key, sums[key]) for sums in (old, new))
+        for kind in sorted(earlier.keys() & later.keys()):
+            if earlier[kind]:
+                found[*key, kind] = later[kind] / earlier[kind] - 1
+    return found
+
+
+def _by_population(groups: Iterable[Group]) -> dict[tuple[Population, bool], GroupSums]:
+    found: defaultdict[tuple[Population, bool], list[GroupSums]] = defaultdict(list)
+    for group in groups:
+        if group.key.population is not None:
+            found[group.key.population, group.key.memo].append(group.sums)
+    return {key: _total(parts) for key, parts in found.items()}
+
+
+def _coverage_of(key: tuple[Population, bool], sums: GroupSums) -> Mapping[str, float]:
+    population, memo = key
+    group = GroupKey(population=population, memo=memo)
+    return indicators_of_sums(group, sums, MONTH, date.min, (COVERAGE,)).parts[c.COVERAGE.name]
 
 
 def outside_opening(month: MonthView) -> Iterator[tuple[str, str, float]]:

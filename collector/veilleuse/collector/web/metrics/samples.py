@@ -13,7 +13,6 @@ from typing import Final
 from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.conditions import add_levels
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.model.sums import ServerGroup
@@ -49,7 +48,6 @@ def fleet_exposition(snapshot: Snapshot, version: str, k: int) -> Exposition:
     add_fleet_emissions(out, snapshot.fleet_emissions)
     _indicators(out, snapshot)
     add_own_use(out, snapshot, k)
-    add_levels(out, snapshot.fleet.now_unix_milliseconds / MILLISECONDS_PER_SECOND)
     return out
 
 

@@ -25,7 +25,7 @@ from prometheus_client import Metric as MetricFamily
 from prometheus_client.exposition import choose_encoder
 
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.conditions import TABLE
+from veilleuse.collector.exposition.conditions import TABLE, add_levels
 from veilleuse.collector.exposition.metric import Metric, MetricType
 from veilleuse.collector.indicators.avoidable_energy import CAUSES
 from veilleuse.collector.ingest.counters import COMMIT_BUCKETS_SECONDS
@@ -33,12 +33,15 @@ from veilleuse.collector.model.grid import CONNECTORS
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.indicators import ServerVerdict
 from veilleuse.collector.model.remote_config import HostState
+from veilleuse.collector.settings import OtlpSettings
 from veilleuse.collector.web.metrics.fleet import FleetView
 from veilleuse.collector.web.metrics.health import MAXIMUM_LABELS
+from veilleuse.collector.web.metrics.otlp import OtlpSender
 from veilleuse.collector.web.metrics.released_month import MonthView
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import SOURCES, DeviceClass, Population, State
 
 PROCESS_SERIES: Final = 48
@@ -99,6 +102,8 @@ class SnapshotCollector:
         self._k = k
         self.render_seconds: float | None = None
         """Seconds spent rendering the answer before this one."""
+        self.otlp: OtlpSender | None = None
+        """Sender of the same families, if there is one."""
 
     def collect(self) -> Iterator[MetricFamily]:
         """Take a snapshot and return its metric families. Raises StoreDamaged, another DataDirectoryError."""
@@ -106,6 +111,11 @@ class SnapshotCollector:
         out = fleet_exposition(snapshot, self._version, self._k)
         registry = (snapshot.day_start if snapshot.has_few_pcs(self._k) else snapshot).fleet
         out.add(c.SERIES_BOUND, (), series_bound(registry, snapshot.month))
+        if self.otlp is not None:
+            out.add(c.OTLP_FAILURES, (), self.otlp.failures)
+            if self.otlp.sent_unix_seconds is not None:
+                out.add(c.OTLP_SENT, (), self.otlp.sent_unix_seconds)
+        add_levels(out, snapshot.fleet.now_unix_milliseconds / MILLISECONDS_PER_SECOND)
         out.add(c.SERIES, (), out.series() + 1)
         if self.render_seconds is not None:
             out.add(c.RENDER, (), self.render_seconds)
@@ -130,6 +140,15 @@ class MetricsWriter:
         """Seconds of HTTP requests, by route and status code."""
         self._written: tuple[Snapshot, dict[str, bytes]] | None = None
         """Content type → answer of the last snapshot: 300 requests within a second share one text."""
+
+    def make_sender(self, settings: OtlpSettings) -> OtlpSender:
+        """Return a sender of what `write` writes; it may run in another thread.
+
+        Raises ConfigurationError, FetchError.
+        """
+        sender = OtlpSender(settings, self._registry.collect)
+        self._snapshot_collector.otlp = sender
+        return sender
 
     def write(self, accept: str, began: float) -> tuple[bytes, str]:
         """Return (answer, its content type) for an Accept header.
@@ -162,7 +181,7 @@ def series_bound(fleet: FleetView, month: MonthView | None = None) -> int:
     released = (
         (len(entities) + len(Population)) * zones * _RELEASED_CLASSES
     )  # and `autres` of each population
-    counted = {*c.PER_HOST, *c.RELEASED_FLEET}
+    counted = {*c.PER_HOST, *c.RELEASED_FLEET, *c.HISTORY}
     metrics = (metric for metric in c.CATALOGUE if metric not in counted)
     return (
         PROCESS_SERIES
