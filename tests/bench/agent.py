@@ -55,6 +55,19 @@ class Child:
 
 
 @dataclass
+class Sender:
+    """What one contact costs."""
+
+    cpu_seconds: float = 0.0
+    """Median, start to exit."""
+    rss_max_mib: float = 0.0
+    wire_bytes: int = 0
+    """Bytes that the loopback interface counts: messages, HTTP/2, TLS with both certificates, TCP, IP."""
+    message_bytes: int = 0
+    """The messages alone, both ways, as the collector counts them."""
+
+
+@dataclass
 class Watched:
     """A process and its measured memory and processor time."""
 
@@ -86,7 +99,7 @@ def main() -> int:
     compile_all()
     exporter = shutil.which("prometheus-node-exporter")
     found = []
-    sender = (0.0, 0.0)
+    sender = Sender()
     for population in CONTACTS_PER_DAY:
         watched, contact = measure(population, seconds, exporter)
         found.append((population, watched))
@@ -95,11 +108,8 @@ def main() -> int:
     return 0
 
 
-def measure(
-    population: str, seconds: float, exporter: str | None
-) -> tuple[list[Watched], tuple[float, float] | None]:
-    """Measure the resident of a population; for a server also polling, node_exporter and the sender. Return
-    the processes, and the sender's (median CPU seconds, largest RSS MiB) or None."""
+def measure(population: str, seconds: float, exporter: str | None) -> tuple[list[Watched], Sender | None]:
+    """Measure the resident of a population; for a server also polling, node_exporter and the sender."""
     of_server = population == "server"
     with (
         tempfile.TemporaryDirectory(prefix="veilleuse-bench-") as folder,
@@ -195,9 +205,10 @@ def watch(watched: list[Watched], seconds: float, url: str | None) -> float:
     return time.monotonic() - started
 
 
-def measure_sender(stack: Stack) -> tuple[float, float]:
-    """Return (median CPU seconds, largest RSS MiB) of a contact that pushes three records, start to exit."""
+def measure_sender(stack: Stack) -> Sender:
+    """Measure contacts that push three records."""
     used, rss = [], 0.0
+    messages, wire = message_bytes(stack), loopback_bytes()
     for number in range(CONTACTS):
         fill(stack, number)
         with (stack.folder / "veilleuse-agent.log").open("ab") as log:
@@ -212,7 +223,23 @@ def measure_sender(stack: Stack) -> tuple[float, float]:
             )
         used.append(usage.ru_utime + usage.ru_stime)
         rss = max(rss, usage.ru_maxrss / 1024)
-    return statistics.median(used), rss
+    wire = loopback_bytes() - wire
+    time.sleep(1.1)  # requests within a second share one snapshot
+    messages = message_bytes(stack) - messages
+    return Sender(statistics.median(used), rss, wire // CONTACTS, messages // CONTACTS)
+
+
+def loopback_bytes() -> int:
+    """Return the bytes that the loopback interface carried: those of other programs too."""
+    return int(Path("/sys/class/net/lo/statistics/rx_bytes").read_text("ascii"))
+
+
+def message_bytes(stack: Stack) -> int:
+    """Return the bytes of messages that the collector counted."""
+    lines = get(stack.url + "metrics").splitlines()
+    return sum(
+        int(float(line.split()[-1])) for line in lines if line.startswith("veilleuse_own_wire_bytes_total{")
+    )
 
 
 def fill(stack: Stack, number: int) -> None:
@@ -229,7 +256,7 @@ def fill(stack: Stack, number: int) -> None:
 
 
 def report(
-    found: list[tuple[str, list[Watched]]], sender: tuple[float, float], seconds: float, exporter: str | None
+    found: list[tuple[str, list[Watched]]], sender: Sender, seconds: float, exporter: str | None
 ) -> None:
     """Print the table and the comparison with the budgets."""
     print(f"machine   {platform.platform()}, {os.cpu_count()} CPUs, {cpu_model()}")
@@ -244,8 +271,13 @@ def report(
             print(
                 f"{each.name:<24}{each.rss_mib:>9.1f}{each.rss_max_mib:>10.1f}{each.cpu_seconds:>9.3f}{each.cpu_seconds_per_day:>26.1f}"
             )
-    per_contact, rss = sender
-    print(f"{'sender':<24}{'-':>9}{rss:>10.1f}{per_contact:>9.3f}{'per contact, see below':>26}\n")
+    per_contact = sender.cpu_seconds
+    print(
+        f"{'sender':<24}{'-':>9}{sender.rss_max_mib:>10.1f}{per_contact:>9.3f}{'per contact, see below':>26}\n"
+    )
+    print(
+        f"a contact: {sender.message_bytes} bytes of messages, {sender.wire_bytes} on the loopback interface"
+    )
     residents = {population: watched[0] for population, watched in found}
     print(f"resident at start: {max(one.start_cpu_seconds for one in residents.values()):.2f} CPU s, once")
     most = max(one.rss_mib for one in residents.values())

@@ -191,7 +191,7 @@ def test_a_source_is_the_same_for_the_writer_and_for_readers(store):
         == sum(one.known_milliseconds for one in source.known)
         > 0
     )
-    assert all(len(one.carried) == len(COLUMNS[15:31]) + 4 for one in source.units.sums)
+    assert all(len(one.carried) == len(COLUMNS[15:31]) + 4 + 1 for one in source.units.sums)
 
 
 def test_a_month_is_given_with_what_is_known_around_it(store):

@@ -22,6 +22,7 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.architecture.tree import ROOT
@@ -85,6 +86,7 @@ def run_and_scrape(place: Stack) -> tuple[str, str, int, list[tuple[float, float
     process = launch(place, "--seconds", str(LONG_ENOUGH_SECONDS))
     seen: list[tuple[float, float]] = []
     while process.poll() is None:
+        look_at_agent(process.pid)
         with suppress(OSError):
             text = get(place.url + "metrics", 2)
             joules = total(text, "veilleuse_energy_joules_total")
@@ -95,6 +97,34 @@ def run_and_scrape(place: Stack) -> tuple[str, str, int, list[tuple[float, float
             time.sleep(1)
     out, err = finish(process)
     return out, err, process.returncode, seen
+
+
+AGENT_SECONDS: dict[int, float] = {}
+"""Pid of each agent that ran → its CPU time and that of its ended children, as the kernel last told it."""
+
+
+def look_at_agent(launcher: int) -> None:
+    """Note the CPU time of the launcher's agent."""
+    with suppress(psutil.Error):
+        for child in psutil.Process(launcher).children():
+            if "veilleuse-agent" in " ".join(child.cmdline()):
+                AGENT_SECONDS[child.pid] = sum(child.cpu_times()[:4])
+
+
+def test_the_agent_tells_the_cpu_time_that_the_kernel_counts(first_run, place):
+    """Own CPU time stored by the collector, and that of rows that still wait, is the kernel's within a tick's
+    work; the collector's own day has its processes' time and the bytes of its calls."""
+    with closing(database(place)) as db:
+        (sent,) = db.execute("SELECT SUM(own_cpu_milliseconds) FROM sums WHERE grain = 1").fetchone()
+        used = dict(db.execute("SELECT name, SUM(value) FROM own_days GROUP BY name"))
+    with closing(sqlite3.connect(f"file:{place.folder / 'agent/spool.db'}?mode=ro", uri=True)) as db:
+        bodies = " ".join(body for (body,) in db.execute("SELECT body FROM pending"))
+    waiting = sum(map(int, re.findall(r'"own_cpu_milliseconds":(\d+)', bodies)))
+    kernel = 1_000 * sum(AGENT_SECONDS.values())
+    assert sent > 0
+    assert kernel * 0.8 - 100 <= sent + waiting <= kernel * 1.1 + 400, (sent, waiting, AGENT_SECONDS)
+    assert used["own_cpu_milliseconds"] > 500
+    assert used["server_received_bytes"] > used["server_sent_bytes"] > 0
 
 
 def test_it_ends_by_itself_with_exit_code_0(first_run):

@@ -130,6 +130,12 @@ def remove_server_sums(connection: sqlite3.Connection) -> None:
     connection.execute("DROP INDEX hosts_by_place")
 
 
+def remove_own_use(connection: sqlite3.Connection) -> None:
+    """Remove what the migration of Veilleuse's own use created, for tests of older schemas."""
+    connection.execute("ALTER TABLE sums DROP COLUMN own_cpu_milliseconds")
+    connection.execute("DROP TABLE own_days")
+
+
 class _Inline:
     """This writer runs each job at once, without a thread."""
 

@@ -203,6 +203,8 @@ class Tick(NamedTuple):
     """External displays on, in the order of wire.limits.DISPLAY_SIZES; None = not known."""
     units: tuple[tuple[str, int], ...] = ()
     """(unit, CPU milliseconds) over this tick."""
+    own_cpu_milliseconds: int | None = None
+    """CPU time of the agent's processes over this tick; None = not known."""
 
 
 # ---------------------------------------------------------------------------------------- records

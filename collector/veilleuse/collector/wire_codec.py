@@ -113,6 +113,7 @@ def cell_from_message(
         _displays(cell.displays),
         point_energies(cell.update_window_energies, points),
         tuple([(unit.name, unit.cpu_milliseconds) for unit in cell.units]),
+        cell.own_cpu_milliseconds if has("own_cpu_milliseconds") else None,
     )
 
 

@@ -48,6 +48,7 @@ CELL_SUMS: Final = (
     "idle_beyond_30_minutes_milliseconds",
     "idle_beyond_60_minutes_milliseconds",
     "update_window_milliseconds",
+    "own_cpu_milliseconds",
 )
 """Sums of a cell that may be absent: fields of telemetry.proto's Cell, and columns of the store's `sums`."""
 CELL_BUCKETS: Final = {

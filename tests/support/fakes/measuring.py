@@ -153,10 +153,11 @@ def ticker_over(
     load: LoadSource | None = None,
     supply: Supply = Supply.AC,
     milliseconds: int = 10_000,
+    own_cpu: Callable[[], int | None] = lambda: None,
 ) -> Ticker:
     """Open the sources and return a ticker over them."""
     opened = tuple((source, source.open()) for source in sources)
-    return Ticker(clock, opened, load, default_supply=supply, tick_milliseconds=milliseconds)
+    return Ticker(clock, opened, load, default_supply=supply, tick_milliseconds=milliseconds, own_cpu=own_cpu)
 
 
 class TickerBench:

@@ -171,9 +171,9 @@ if TYPE_CHECKING:  # a protocol in the running process would only cost memory
             """
 
         def usage(self) -> tuple[int, int]:
-            """Return (CPU ms of this process and its finished children, resident bytes of this process;
+            """Return (CPU ms of this process and its children, running or ended; its own resident bytes).
 
-            0 if unreadable).
+            What is unreadable is 0.
             """
 
         def disk_room(self, folder: Path) -> tuple[int, int]:

@@ -16,7 +16,6 @@ import fcntl
 import logging
 import os
 import re
-import resource
 import threading
 import time
 import uuid
@@ -31,6 +30,7 @@ from veilleuse.agent.platforms.posix import (
     SignalWatch,
     acting_as_owner_of,
     ask_to_end,
+    cpu_milliseconds,
     disk_room,
     host_name,
     is_running,
@@ -42,7 +42,7 @@ from veilleuse.agent.platforms.posix import (
     sleeper,
     tell_sleep_ahead,
 )
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
+from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 
 __all__ = (
     "ACCESS_BY_MODE",
@@ -326,14 +326,11 @@ def usage() -> tuple[int, int]:
     """
     import psutil  # the resident process has loaded it already
 
-    mine = resource.getrusage(resource.RUSAGE_SELF)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = mine.ru_utime + mine.ru_stime + children.ru_utime + children.ru_stime
     try:
         resident = int(psutil.Process().memory_info().rss)
     except psutil.Error:
         resident = 0
-    return round(seconds * MILLISECONDS_PER_SECOND), resident
+    return cpu_milliseconds(), resident
 
 
 def sync_folder(folder: Path) -> None:

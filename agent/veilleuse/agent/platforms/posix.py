@@ -170,8 +170,13 @@ def is_running(process: int) -> bool:
     return True
 
 
+_children: list[subprocess.Popen[bytes]] = []
+
+
 def keep_child(child: subprocess.Popen[bytes]) -> None:
-    """Do nothing: getrusage counts the child, and each child watches its parent."""
+    """Remember the child: getrusage counts it only once its end was seen. Each child watches its parent."""
+    _children[:] = [one for one in _children if one.returncode is None]
+    _children.append(child)
 
 
 def ask_to_end(child: subprocess.Popen[bytes]) -> None:
@@ -180,11 +185,29 @@ def ask_to_end(child: subprocess.Popen[bytes]) -> None:
 
 
 def usage() -> tuple[int, int]:
-    """See `System.usage`. The finished children are the senders."""
+    """See `System.usage`."""
+    return cpu_milliseconds(), _rss_bytes()
+
+
+def cpu_milliseconds() -> int:
+    """Return the CPU time of this process and its children, ended (getrusage) or running (psutil)."""
     mine = resource.getrusage(resource.RUSAGE_SELF)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = mine.ru_utime + mine.ru_stime + children.ru_utime + children.ru_stime
-    return round(seconds * MILLISECONDS_PER_SECOND), _rss_bytes()
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = mine.ru_utime + mine.ru_stime + ended.ru_utime + ended.ru_stime
+    for child in _children:
+        if child.returncode is None:
+            seconds += _running_seconds(child.pid)
+    return round(seconds * MILLISECONDS_PER_SECOND)
+
+
+def _running_seconds(process: int) -> float:
+    import psutil  # the resident process has loaded it already
+
+    try:
+        times = psutil.Process(process).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _rss_bytes() -> int:

@@ -41,6 +41,7 @@ class Share(NamedTuple):
     """Tuples (source, milliseconds)."""
     units: tuple[tuple[str, int], ...] = ()
     """Tuples (unit, CPU milliseconds)."""
+    own_cpu_milliseconds: int | None = None
 
 
 EMPTY: Final = Share()
@@ -60,12 +61,14 @@ def split_tick(tick: Tick, pieces_milliseconds: Sequence[int]) -> list[Share]:
     busy = None if whole.cpu_busy_milliseconds is None else split(whole.cpu_busy_milliseconds)
     gaps = [(source, split(total)) for source, total in whole.gaps]
     units = [(name, split(total)) for name, total in whole.units]
+    own = None if whole.own_cpu_milliseconds is None else split(whole.own_cpu_milliseconds)
     return [
         Share(
             energies=tuple((point, energy[i], covered[i]) for point, energy, covered in energies),
             cpu_busy_milliseconds=None if busy is None else busy[i],
             gaps=tuple((source, parts[i]) for source, parts in gaps),
             units=tuple((name, parts[i]) for name, parts in units),
+            own_cpu_milliseconds=None if own is None else own[i],
         )
         for i in count
     ]
@@ -80,6 +83,7 @@ def _whole_share(tick: Tick) -> Share:
         else round(load.cpu_busy_ratio * tick.duration_milliseconds),
         gaps=tick.gaps,
         units=tick.units,
+        own_cpu_milliseconds=tick.own_cpu_milliseconds,
     )
 
 
@@ -110,6 +114,8 @@ def add_share(
     if tick.displays_on is not None:
         for size, count in enumerate(tick.displays_on):
             cell.add_bucket(DISPLAY_BUCKETS, size, count * milliseconds)
+    if share.own_cpu_milliseconds is not None:
+        cell.add_sum("own_cpu_milliseconds", share.own_cpu_milliseconds)
     if share.units and population is Population.SERVER:
         _add_units(cell, share.units)
     if tick.load is None or share.cpu_busy_milliseconds is None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from veilleuse.agent.host.machine import Machine, detect_here
+from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import Clock, SourceContext
 from veilleuse.agent.resident.poller_child import something_to_poll
 from veilleuse.agent.resident.ticker import Ticker
@@ -82,6 +83,7 @@ def make_ticker(clock: Clock, machine: Machine, sources: Sources, tick_milliseco
         sources.load,
         default_supply=default_supply(machine),
         tick_milliseconds=tick_milliseconds,
+        own_cpu=lambda: here.usage()[0],
     )
 
 

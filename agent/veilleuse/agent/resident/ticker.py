@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed
@@ -92,8 +93,12 @@ class Ticker:
         *,
         default_supply: Supply,
         tick_milliseconds: int,
+        own_cpu: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Take the `default_supply`, used when no source reports one."""
+        """Take the `default_supply`, used when no source reports one.
+
+        `own_cpu` returns the CPU time of the agent's processes since its start, in ms.
+        """
         self._clock = clock
         self.polled = tuple(SourceState(source, points) for source, points in sources)
         self._load_source = load
@@ -106,6 +111,9 @@ class Ticker:
         self._supply: Supply = default_supply
         self._processors = os.cpu_count() or 1
         self._idle_run = 0
+        self._own_cpu = own_cpu
+        self._counted_own_cpu = 0
+        """CPU time in the ticks so far, ms: the first one has that of the start."""
         self._held: list[Tick] = []
         """Stretches that wait for a counter; the last one ends at the last poll."""
         self.load_successes = 0
@@ -263,7 +271,17 @@ class Ticker:
             idle_run_milliseconds=self._idle_run,
             displays_on=seen.displays_on,
             units=self._unit_times(awake, now.boottime_milliseconds),
+            own_cpu_milliseconds=self._own_cpu_since(awake),
         )
+
+    def _own_cpu_since(self, awake: int) -> int | None:
+        """Return the CPU time not counted yet, ms; at most the tick's: the rest counts in the next one."""
+        whole = self._own_cpu()
+        if whole is None:
+            return None
+        spent = max(0, min(whole - self._counted_own_cpu, awake))  # a child that ends may lose a clock tick
+        self._counted_own_cpu += spent
+        return spent
 
     def _unit_times(self, awake: int, now: int) -> tuple[tuple[str, int], ...]:
         """Return the CPU time of the units that were read, since their last reading."""

@@ -25,6 +25,7 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import KnownFactors
 from veilleuse.collector.ingest.counters import Health
 from veilleuse.collector.ingest.hello import PopulationConfigs
+from veilleuse.collector.ingest.own_use import OwnUse
 from veilleuse.collector.months.worker import MonthWorker
 from veilleuse.collector.ports.directory import WriteStore
 from veilleuse.collector.settings import CollectorSettings
@@ -158,6 +159,7 @@ class ProcessFacts:
     version: str
     addresses: Addresses
     health: Health
+    own: OwnUse
     started_unix_milliseconds: int = field(default_factory=lambda: round(time.time() * 1000))
 
     def listening_since(self) -> int:

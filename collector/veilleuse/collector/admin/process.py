@@ -34,9 +34,10 @@ def ping(context: AdminContext) -> dict[str, Any]:
 
 
 def read_health(context: AdminContext) -> dict[str, Any]:
-    """Return Health.snapshot(), `ping` and `certificates`.
+    """Return Health.snapshot(), `ping`, `certificates` and `own_cpu_milliseconds`.
 
-    `certificates`: name (root, intermediate, server) → end in Unix milliseconds.
+    `certificates`: name (root, intermediate, server) → end in Unix milliseconds. `own_cpu_milliseconds`: CPU
+    time of the collector's processes since its start.
     """
     authority = context.issuing.authority
     ends = {
@@ -45,7 +46,12 @@ def read_health(context: AdminContext) -> dict[str, Any]:
         "server": authority.server_identity().not_after,
     }
     expiry = {name: unix_milliseconds(end) for name, end in ends.items()}
-    return {**ping(context), **context.process.health.snapshot(), "certificates": expiry}
+    return {
+        **ping(context),
+        **context.process.health.snapshot(),
+        "certificates": expiry,
+        "own_cpu_milliseconds": context.process.own.cpu_milliseconds(),
+    }
 
 
 def derive_all(context: AdminContext) -> dict[str, Any]:

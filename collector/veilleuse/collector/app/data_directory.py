@@ -36,6 +36,7 @@ from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.factors.book import KnownFactors, choose
 from veilleuse.collector.ingest.counters import Health
 from veilleuse.collector.ingest.hello import PopulationConfigs
+from veilleuse.collector.ingest.own_use import OwnUse
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.ipc import GATEWAY_FILE, GATEWAY_INNER_FILE, SOCKET_FILE
 from veilleuse.collector.logs import product_version
@@ -182,7 +183,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         addresses = Addresses.from_settings(settings)
         context = AdminContext(
             settings,
-            ProcessFacts(product_version(), addresses, health),
+            ProcessFacts(product_version(), addresses, health, OwnUse(health)),
             issuing,
             store,
             known_factors,

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Daily tasks of the running collector:
 
+- notes what the collector itself used, each hour and at its end;
 - notes the size of its databases, for `veilleuse doctor`, and the share of the PCs that were heard of;
 - moves the days whose sums of servers are kept, for /metrics, the first page and `top`;
 - gives sites the closures of a new year, and matches machines with assets;
@@ -86,6 +87,7 @@ def run_daily_tasks(
         noted: date | None = None
         while not stop.is_set():
             day = today()
+            _note_own_use(collector, day)
             if day != noted and _run_tasks(collector, day) and not stop.is_set():
                 is_published = _publish_months(collector, day, stop, publish)
                 # After the stop the store is closed, and its files may be gone.
@@ -104,6 +106,18 @@ def run_daily_tasks(
     finally:
         stop.set()
         thread.join(STOP_SECONDS)
+        _note_own_use(collector, today())
+
+
+def _note_own_use(collector: Collector, day: date) -> None:
+    """Store what the collector used since the last note; a kill loses at most an hour of it."""
+    own = collector.operations.context.process.own
+    used = own.take()
+    try:
+        collector.issuing.commit(lambda: collector.store.note_own_use(day, used))
+    except (CollectorError, TimeoutError) as error:
+        own.give_back(used)
+        log.warning("own use not noted", extra={"error": str(error)})
 
 
 def _run_tasks(collector: Collector, day: date) -> bool:

@@ -40,6 +40,7 @@ from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
 from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, MAX_LEVEL, Basis, Query
 from veilleuse.collector.ports.store import Reader
 from veilleuse.collector.release.figures import find_stretches
+from veilleuse.collector.release.own_rows import add_own_rows
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.emissions import (
@@ -153,7 +154,8 @@ def emissions(
         made = emissions_report_of(sources, query, random_roll_out=random)
         _note_if_unreleased(sources, query, made.document.head)
         made = prepare_for_publication(made) if public else made
-        document = add_sign_off(made.document, made.signed_year, made.statement.totals, public=public)
+        document = add_own_rows(made.document, sources.published, query)
+        document = add_sign_off(document, made.signed_year, made.statement.totals, public=public)
         if form in FOR_PEOPLE:
             document = _add_emissions_summary(sources, query, document, random_roll_out=random)
     write(document)

@@ -61,7 +61,7 @@ from veilleuse.collector.fleet.samples import (
     Stratum,
 )
 from veilleuse.collector.model.inventory import Headcount
-from veilleuse.collector.model.months import NOTHING, PLACE, DayType, Vector, add_vectors
+from veilleuse.collector.model.months import NOTHING, OWN_CPU, PLACE, DayType, Vector, add_vectors
 from veilleuse.collector.model.query import AUTRES, DEFAULT_PERIMETERS, Perimeters
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.sums import apportion
@@ -281,8 +281,9 @@ def _screens_of(values: Vector) -> Vector:
 
 
 def _rest_of(values: Vector) -> Vector:
-    first, end = SCREENS
-    return (*values[:first], *NOTHING[first:end], *values[end:])
+    """Return what is not of screens, without the agent's own CPU time: no statistics have that."""
+    (first, end), own = SCREENS, PLACE[OWN_CPU]
+    return (*values[:first], *NOTHING[first:end], *values[end:own], 0, *values[own + 1 :])
 
 
 def _add_products(

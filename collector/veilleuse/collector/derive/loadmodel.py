@@ -7,6 +7,7 @@ docs/methodology.md §2.
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import ON_STATES, counter_signal, gpus, round_quotient
@@ -53,6 +54,26 @@ def rest_microwatts(machine: MachineFacts, state: State) -> int | None:
     if machine.device_class is DeviceClass.VIRTUAL_MACHINE:
         return None if machine.cpu_count is None else machine.cpu_count * priors.thread_microwatts()[0]
     return _rest_and_full(machine, state)[0]
+
+
+UNKNOWN_SERVER: Final = MachineFacts(device_class=DeviceClass.SERVER, cpu_count=1)
+"""One thread of a server of unknown processor."""
+
+
+def thread_slope_microwatts(machine: MachineFacts) -> int | None:
+    """Return the power that one busy logical CPU adds to a machine at rest, µW; None for an unknown number.
+
+    It is the load model's largest slope. docs/methodology.md §12, *What Veilleuse itself uses*.
+    """
+    low, high = priors.thread_microwatts()
+    if machine.device_class is DeviceClass.VIRTUAL_MACHINE:
+        return high - low
+    if _by_thread(machine):
+        return priors.CURVE_SLOPE_AT_REST * (high - low)
+    if not machine.cpu_count:
+        return None
+    rest, full = _rest_and_full(machine, State.ON_IDLE)
+    return round_quotient(priors.CURVE_SLOPE_AT_REST * (full - rest), machine.cpu_count)
 
 
 def _with_gpus(parts: tuple[WallEnergy, ...], cell: Cell) -> tuple[WallEnergy, ...]:

@@ -166,6 +166,10 @@ It is quoted by others (the models of OpenDC and DSLab); the paper itself was no
 """
 
 
+CURVE_SLOPE_AT_REST: Final = 2
+"""f′(0): the largest slope, because the curve is concave."""
+
+
 def curve_ppm(load_ppm: int) -> int:
     """Return the share of the range from idle to active power at a CPU load of 0 to 1,000,000 ppm.
 

@@ -232,6 +232,45 @@ SERIES_BOUND: Final = COLLECTOR.gauge(
     origin=MetricOrigin.WEB,
 )
 
+OWN: Final = MetricGroup(MetricOrigin.RELEASE)
+OWN_ENERGY: Final = OWN.gauge(
+    "veilleuse_own_month_energy_joules",
+    "Energy that Veilleuse itself used in the last published month, from its CPU time through the load model, to a "
+    "factor of two; in no total, since the agents' is in that of their machines.",
+    ("part", "population"),
+)
+OWN_CPU: Final = OWN.gauge(
+    "veilleuse_own_month_cpu_seconds",
+    "CPU time of Veilleuse's own processes in that month; absent where it would tell that of fewer than k PCs.",
+    ("part", "population"),
+)
+OWN_BYTES: Final = OWN.gauge(
+    "veilleuse_own_month_wire_bytes",
+    "Bytes of the messages between the collector and its agents in that month, without TLS and TCP.",
+    ("population", "direction"),
+)
+OWN_AVOIDABLE: Final = OWN.gauge(
+    "veilleuse_own_month_avoidable_ratio",
+    "Avoidable energy (I4) that the month shows, over all energy that Veilleuse used in it; absent where either is "
+    "not known.",
+)
+OWN_START: Final = OWN.gauge(
+    "veilleuse_own_month_start_timestamp_seconds",
+    "Begin of that month, Unix time; absent until one is known.",
+)
+OWN_COLLECTOR_CPU: Final = OWN.counter(
+    "veilleuse_own_collector_cpu_seconds_total",
+    "CPU time of the collector and its child processes since its start.",
+    origin=MetricOrigin.COLLECTOR,
+)
+OWN_WIRE: Final = OWN.counter(
+    "veilleuse_own_wire_bytes_total",
+    "Bytes of the messages between the collector and the agents of servers since its start, without TLS and TCP; "
+    "those of PCs are told by month.",
+    ("population", "direction"),
+    origin=MetricOrigin.COLLECTOR,
+)
+
 HTTP: Final = MetricGroup(MetricOrigin.WEB)
 HTTP_DURATION: Final = HTTP.summary(
     "veilleuse_web_request_seconds",
@@ -239,5 +278,5 @@ HTTP_DURATION: Final = HTTP.summary(
     ("route", "code"),
 )
 
-CATALOGUE: Final[tuple[Metric, ...]] = (*FLEET, *GRID, *AGENTS, *COLLECTOR, *PER_HOST, *HTTP)
+CATALOGUE: Final[tuple[Metric, ...]] = (*FLEET, *GRID, *AGENTS, *COLLECTOR, *OWN, *PER_HOST, *HTTP)
 BY_NAME: Final[Mapping[str, Metric]] = {metric.name: metric for metric in CATALOGUE}

@@ -15,6 +15,7 @@ from veilleuse.collector.exposition.catalogue import (
     FLEET,
     GRID,
     HTTP,
+    OWN,
     PER_HOST,
     MetricOrigin,
 )
@@ -79,6 +80,8 @@ LABEL_TEXT: Final[Mapping[str, str]] = {
     "simulated": "true when the data directory holds simulated data",
     "host": "first 12 digits of the agent id, as in `veilleuse hosts`; servers only",
     "name": "name of the certificate",
+    "part": "agents, or collector (all its processes; population is empty)",
+    "direction": "received or sent by the collector",
     "route": "route of the page",
     "code": "HTTP status code",
 }
@@ -88,6 +91,7 @@ _CHAPTERS: Final = (
     ("The indicative ledger: indicatif, hors bilan", GRID),
     ("The agents", AGENTS),
     ("The collector", (*COLLECTOR, *HTTP)),
+    ("What Veilleuse itself uses", OWN),
     ("One server at a time", PER_HOST),
 )
 _PREAMBLE: Final = """\

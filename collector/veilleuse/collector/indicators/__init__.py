@@ -22,6 +22,7 @@ SERVERS: Final = frozenset({Population.SERVER})
 OUT_OF_HOURS: Final = "I1"
 COVERAGE: Final = "I13"
 """Coverage, which is shown beside every other figure."""
+AVOIDABLE: Final = "I4"
 NIGHTS: Final = "I5"
 """Night and weekend ratio; it needs open and closed hours, which single days of servers do not separate."""
 
@@ -96,7 +97,7 @@ TABLE: Final[Mapping[str, IndicatorLine]] = {
         populations=PCS,
         has_history=False,
     ),
-    "I4": IndicatorLine(
+    AVOIDABLE: IndicatorLine(
         "avoidable_energy:AvoidableEnergy",
         IndicatorInput.MACHINES,
         ("veilleuse_month_avoidable_energy_joules",),

@@ -48,7 +48,7 @@ from veilleuse.wire.vocabulary import DeviceClass
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+T = TypeVar("T", pb.HelloResponse, pb.PushResponse, pb.RenewResponse)
 
 SERVICE: Final = "veilleuse.wire.v1.TelemetryService"
 DEADLINE_SECONDS: Final = 15.0
@@ -277,7 +277,11 @@ class TelemetryServicer:
             caller = self._authoriser.authorise(_certificate(context))
             with self._admission.call(caller, name):
                 wire = read(until)
-            return call(wire, caller, until)
+            population = caller.population.value
+            self._health.count(Count.RECEIVED_BYTES, population, len(wire))
+            answer = call(wire, caller, until)
+            self._health.count(Count.SENT_BYTES, population, answer.ByteSize())
+            return answer
         except Exception as error:
             self._refuse(context, error)
 

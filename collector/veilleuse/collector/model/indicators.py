@@ -185,6 +185,10 @@ class IndicatorMachine:
     """Servers: days → load over the last so many days."""
     role: ServerRole | None = None
     observed_milliseconds: int = 0
+    own_cpu_milliseconds: int = 0
+    """CPU time of the agent's own processes; 0 of an agent that does not report it."""
+    thread_slope_microwatts: int | None = None
+    """Power that one busy logical CPU adds: derive.loadmodel."""
     power_context: PowerContext | None = None
 
     @property

@@ -83,6 +83,8 @@ wall energy in declared update windows.
 """
 NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
 """docs/methodology.md §12, I1."""
+OWN_CPU: Final = "own_cpu_milliseconds"
+"""CPU time of the agent's own processes; in no statistics of a closed year."""
 
 COLUMNS: Final = (
     *STATE_COLUMNS,
@@ -95,6 +97,7 @@ COLUMNS: Final = (
     *SCREEN_COLUMNS,
     *IMPUTED_COLUMNS,
     *NIGHT_COLUMNS,
+    OWN_CPU,
 )
 PLACE: Final = {name: place for place, name in enumerate(COLUMNS)}
 

@@ -37,6 +37,11 @@ class PublicationKind(Word):
 
     It is replaced where the inventory was corrected: it holds nothing of a PC that the release does not hold.
     """
+    OWN_USE = "own_use"
+    """What Veilleuse itself used in a month: veilleuse.collector.release.own_use.
+
+    It is kept when the others go: nothing could compute it again.
+    """
 
 
 @dataclass(frozen=True, slots=True)

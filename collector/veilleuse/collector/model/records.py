@@ -79,6 +79,8 @@ class Cell(NamedTuple):
     """(point, millijoules, covered milliseconds): the part of `energies` inside update windows."""
     units: tuple[tuple[str, int], ...] = ()
     """(`unit:<name>` or `guest:<id>`, CPU milliseconds); servers only, opt-in."""
+    own_cpu_milliseconds: int | None = None
+    """CPU time of the agent's own processes, summed over logical CPUs."""
 
 
 class RecordPeriod(NamedTuple):

@@ -16,7 +16,7 @@ from veilleuse.collector.model.calendars import CalendarVersion, SchoolPeriod
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, KeptYear, PackedFile
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.meters import PsysCheck
-from veilleuse.collector.model.months import CPU_COLUMNS, IDLE_COLUMNS, SCREEN_COLUMNS, HostPeriod
+from veilleuse.collector.model.months import CPU_COLUMNS, IDLE_COLUMNS, OWN_CPU, SCREEN_COLUMNS, HostPeriod
 from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.model.records import Grain, HostId, Point
 from veilleuse.wire.ladder import Method
@@ -26,7 +26,7 @@ HISTORY_DAYS: Final = 56
 """8 weeks up to the end of the month: docs/methodology.md §4, rule 1."""
 AFTER_DAYS: Final = 4
 """Days after a month that show whether a silence is longer than 72 h."""
-CARRIED_COLUMNS: Final = (*IDLE_COLUMNS, *CPU_COLUMNS, *SCREEN_COLUMNS[:-3])
+CARRIED_COLUMNS: Final = (*IDLE_COLUMNS, *CPU_COLUMNS, *SCREEN_COLUMNS[:-3], OWN_CPU)
 """Sums of a cell that a vector takes unchanged."""
 
 

@@ -221,6 +221,11 @@ class DataReader(Reader, MonthReader, HourReader, Protocol):
     def ran_since(self, today: date) -> date:
         """Return the first of the consecutive days up to `today` on which `serve` ran."""
 
+    def own_use(self, first: date, end: date) -> dict[str, int] | None:
+        """Return what the collector used on the UTC days [first, end), by name; None where it is not known:
+        it did not count yet on the first one, or the days are deleted.
+        """
+
     def latest_certificates(self) -> tuple[LatestCertificate, ...]:
         """Return the newest certificate of each active machine that has one."""
 

@@ -91,6 +91,17 @@ class MonthContext:
         """Return the month's row that holds a machine; None where none does."""
         return self._nearest(machine, self.uses)
 
+    def row_in_month(self, machine: IndicatorMachine) -> GroupKey | None:
+        """Return the row that a machine's figures are in; None where the month has none of it.
+
+        PCs that were not observed have none, as in the month's rows.
+        """
+        if machine.population in EXEMPT:
+            return self.places[machine.host_id]
+        row, use = self.row_of(machine), machine.use()
+        is_observed = bool(use.known_milliseconds or use.derived_millijoules)
+        return row if row is not None and is_observed and not row.memo else None
+
     def cell_of(self, machine: IndicatorMachine) -> GroupKey | None:
         """Return the month's cell that holds a machine; None where none does."""
         return self._nearest(machine, self.cells)
@@ -108,11 +119,8 @@ def build_indicators(machines: Machines, servers: tuple[Group, ...], context: Mo
     """
     families: defaultdict[GroupKey, dict[GroupKey, list[IndicatorMachine]]] = defaultdict(dict)
     for one in machines:
-        is_exempt, use = one.population in EXEMPT, one.use()
-        row = context.places[one.host_id] if is_exempt else context.row_of(one)
-        if row is not None and (
-            is_exempt or (not row.memo and (use.known_milliseconds or use.derived_millijoules))
-        ):
+        row = context.row_in_month(one)
+        if row is not None:
             families[family_of(row)].setdefault(row, []).append(one)
     rows: list[IndicatorRow] = []
     hidden: list[tuple[str, Hidden]] = []

@@ -47,6 +47,7 @@ from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMonth
 from veilleuse.collector.release.indicators import MonthContext, build_indicators
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
+from veilleuse.collector.release.own_use import OWN_USE, OwnMonth, build_own_use
 from veilleuse.collector.release.publications import PublicationCache, Publish
 from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart, MeasuredParts, Source
 from veilleuse.collector.release.tables import PARTITION, Month, make_month
@@ -58,6 +59,8 @@ from veilleuse.collector.settings import RetentionSettings
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
+OWN_KEPT: Final = timedelta(days=62)
+"""Time for which the days of PCs, and of what the collector used, are kept."""
 REFRESH_DAYS: Final = 7
 """Longest time, in days, until a correction of declarations reaches the published fleet."""
 _RULED: Final = (Population.WORKSTATION, Population.CLASSROOM)
@@ -83,6 +86,7 @@ class FleetPublisher:
         self._since = months_before(today, kept_months)
         self._months = PublicationCache(FORM, self._published, publish, k)
         self._indicators = PublicationCache(INDICATORS, self._published, publish, k)
+        self._own = PublicationCache(OWN_USE, self._published, publish, k)
 
     def run(self, *, fleet: bool = True) -> list[str]:
         """Publish all; return the months whose records wait to be derived. Raises CollectorError.
@@ -128,7 +132,10 @@ class FleetPublisher:
         month = None if found is None or FORM.is_empty(found) else found
         if self._sources.closings.has_months(part.first, part.end, tuple(Population)):
             compute = partial(self._compute_indicators, part, month)
-            self._indicators.figures(part.first, part.end, self._today, compute)
+            indicators = self._indicators.figures(part.first, part.end, self._today, compute)
+            if self._today - part.first < OWN_KEPT:
+                own = partial(self._compute_own_use, part, month, indicators)
+                self._own.figures(part.first, part.end, self._today, own)
         return month
 
     def _compute_indicators(self, part: Slice, month: Month | None) -> IndicatorMonth:
@@ -137,6 +144,13 @@ class FleetPublisher:
         if self._today < add_months(part.end, 1) + timedelta(days=WAIT_DAYS):
             return found
         return replace(found, rows=tuple(row for row in found.rows if TABLE[row.indicator].has_history))
+
+    def _compute_own_use(
+        self, part: Slice, month: Month | None, indicators: IndicatorMonth | None
+    ) -> OwnMonth:
+        machines, context = _machines_of_month(self._sobriety, part, month, self._k, self._targets)
+        counted = self._sources.reader.own_use(part.first, part.end)
+        return build_own_use(machines, context, indicators, counted)
 
     # --- fleet
 
@@ -223,7 +237,31 @@ def compute_month_indicators(
 ) -> IndicatorMonth:
     """Compute the indicators of a month as they are published, from the present data.
 
-    `month`: its published rows of PCs; None without one. A server that the inventory calls a PC is in none.
+    `month`: its published rows of PCs; None without one.
+    """
+    base = sources.base
+    machines, context = _machines_of_month(sources, part, month, k, targets)
+    hosts = {host.host_id: host for host in base.hosts}
+    places = {one.host_id: context.places[one.host_id] for one in machines if one.population in EXEMPT}
+    sums: tuple[Group, ...] = ()
+    if places:
+        dimensions = ("entity", "site", "device_class", "power_context", "month")
+        query = replace(
+            Query(part.first, part.end, dimensions, k, same=base.same),
+            now_unix_milliseconds=_now_unix_milliseconds(),
+        )
+        chosen = [hosts[host_id] for host_id in places]
+        tallies = tally_periods(base.reader, Periods(base.reader, chosen), query, chosen, places)
+        sums = tuple(merge_small_groups(tallies, k)[0])
+    return build_indicators(machines, sums, context)
+
+
+def _machines_of_month(
+    sources: SobrietySources, part: Slice, month: Month | None, k: int, targets: Targets
+) -> tuple[tuple[IndicatorMachine, ...], MonthContext]:
+    """Return the machines of a month, and its rows and rule.
+
+    A server that the inventory calls a PC is none of them.
     """
     base = sources.base
     by_inventory = _places_by_inventory(base, part)
@@ -234,10 +272,8 @@ def compute_month_indicators(
         for one in _as_one(machines_of(sources, stretch, base.hosts, base.assets), base.same)
         if one.population not in EXEMPT or one.host_id not in by_inventory
     )
-    hosts = {host.host_id: host for host in base.hosts}
     places = {
-        host_id: key_of_host(host, sites[host.site], part.first, part.end).over()
-        for host_id, host in hosts.items()
+        host.host_id: key_of_host(host, sites[host.site], part.first, part.end).over() for host in base.hosts
     }
     listed = places | by_inventory
     servers = {
@@ -247,16 +283,6 @@ def compute_month_indicators(
         for one in machines
         if one.population in EXEMPT
     }
-    sums: tuple[Group, ...] = ()
-    if servers:
-        dimensions = ("entity", "site", "device_class", "power_context", "month")
-        query = replace(
-            Query(part.first, part.end, dimensions, k, same=base.same),
-            now_unix_milliseconds=_now_unix_milliseconds(),
-        )
-        chosen = [hosts[host_id] for host_id in servers]
-        tallies = tally_periods(base.reader, Periods(base.reader, chosen), query, chosen, servers)
-        sums = tuple(merge_small_groups(tallies, k)[0])
     context = MonthContext(
         month or Month(part, (), (), (), ()),
         {host_id: place.coarsen(PARTITION) for host_id, place in listed.items()} | servers,
@@ -264,7 +290,7 @@ def compute_month_indicators(
         targets,
         _perimeter_of(base, part),
     )
-    return build_indicators(machines, sums, context)
+    return machines, context
 
 
 def _as_one(
@@ -284,7 +310,13 @@ def _as_one(
             for band in before.bands.keys() | one.bands.keys()
         }
         observed = before.observed_milliseconds + one.observed_milliseconds
-        found[host_id] = replace(last, host_id=host_id, bands=bands, observed_milliseconds=observed)
+        found[host_id] = replace(
+            last,
+            host_id=host_id,
+            bands=bands,
+            observed_milliseconds=observed,
+            own_cpu_milliseconds=before.own_cpu_milliseconds + one.own_cpu_milliseconds,
+        )
     return tuple(found.values())
 
 

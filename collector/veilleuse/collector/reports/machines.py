@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final, NamedTuple
 
 from veilleuse.collector.calendars.periods import add_months
+from veilleuse.collector.derive.loadmodel import thread_slope_microwatts
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.documents.document import Row, Value
 from veilleuse.collector.fleet.census import default_context
@@ -36,6 +38,7 @@ from veilleuse.collector.model.indicators import (
     use_of,
 )
 from veilleuse.collector.model.inventory import Asset
+from veilleuse.collector.model.months import OWN_CPU
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.inputs import is_enrolled
@@ -73,6 +76,7 @@ def machines_of(
 ) -> tuple[IndicatorMachine, ...]:
     """Return the machines of `hosts` that are enrolled or were observed, at their place on the last day."""
     bands: dict[HostId, dict[Band, BandUse]] = {}
+    own: Counter[HostId] = Counter()
     chosen = {host.host_id for host in hosts}
     first, end = stretch.months
     for row in sources.base.periods.host_periods(first, end) if first < end else ():
@@ -80,6 +84,7 @@ def machines_of(
             continue
         of_host, use = bands.setdefault(row.host_id, {}), use_of(row.values)
         of_host[row.band] = add_uses(of_host[row.band], use) if row.band in of_host else use
+        own[row.host_id] += row.value(OWN_CPU)
     servers = any(host.population is Population.SERVER for host in hosts)
     loads = sources.loads.server_loads(stretch.until, WINDOWS) if servers else {}
     matched = {host_id: asset for asset in assets for host_id in asset.host_ids}
@@ -92,6 +97,7 @@ def machines_of(
             loads.get(host.host_id, {}),
             _standby(host, book),
             stretch.last_day,
+            own[host.host_id],
         )
         for host in hosts
         if host.host_id in bands or is_enrolled(host, stretch.until)
@@ -105,6 +111,7 @@ def _machine(
     loads: Mapping[int, Load],
     standby: tuple[int | None, int | None],
     day: date,
+    own_cpu_milliseconds: int,
 ) -> IndicatorMachine:
     placed = asset.placement_on(day) if asset else None
     return IndicatorMachine(
@@ -120,6 +127,8 @@ def _machine(
         loads if host.population is Population.SERVER else {},
         asset.server_role if asset else None,
         sum(use.known_milliseconds for use in bands.values()),
+        own_cpu_milliseconds,
+        thread_slope_microwatts(host.facts),
         asset.power_context if asset else default_context(host.population),
     )
 

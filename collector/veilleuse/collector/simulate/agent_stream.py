@@ -55,6 +55,8 @@ _STATES: Final = {state: number(state) for state in State}
 _SUPPLIES: Final = {supply: number(supply) for supply in Supply}
 _BYTES_PER_SECOND_AT_FULL_LOAD: Final = 2_000_000
 _QUIET_BYTES_PER_SECOND: Final = 400
+_PC_OWN_CPU, _SERVER_OWN_CPU = 1.2e-4, 2.5e-4
+"""CPU time of an agent over its machine's time on, as `make bench-agent` measures it, rounded."""
 MACHINE: Final = "machine"
 _POINTS: Final = {
     "package": (PointKind.RAPL, "package-0", Boundary.COMPONENT),
@@ -188,6 +190,8 @@ def write_cell(cell: Any, key: CellKey, sums: CellSums, device: SimulatedDevice)
         )
     if state in _ON:
         _write_load(cell, sums)
+        rate = _SERVER_OWN_CPU if device.place.is_room else _PC_OWN_CPU
+        cell.own_cpu_milliseconds = max(1, round(sums.milliseconds * rate))
         if device.place.is_room:
             _write_traffic(cell, sums, device.model.memory_ratio)
             for name, share in device.services:

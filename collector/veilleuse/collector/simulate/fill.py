@@ -8,21 +8,23 @@ import base64
 import json
 import random
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from veilleuse.collector.app.data_directory import Collector, initialise, is_initialised, open_collector
 from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
 from veilleuse.collector.gc_pause import without_garbage_collection
+from veilleuse.collector.ingest.counters import Count
 from veilleuse.collector.inventory import read_files
 from veilleuse.collector.inventory.mapping import InventoryMapping
 from veilleuse.collector.inventory.rows import to_document
 from veilleuse.collector.model.calibration import facts_of
-from veilleuse.collector.model.months import WAIT_DAYS
+from veilleuse.collector.model.months import OWN_CPU, WAIT_DAYS
 from veilleuse.collector.model.records import AppendOutcome, AppendResult, HostId
 from veilleuse.collector.ports.stages import Committer
 from veilleuse.collector.settings import CollectorSettings
@@ -46,6 +48,9 @@ WHO: Final = "veilleuse simulate"
 Progress = Callable[[str, int, int], None]
 """(step, done, total)."""
 _RECORDS_BETWEEN: Final = 8_192
+_DAY_CPU_MILLISECONDS, _PUSH_CPU_MILLISECONDS = 200_000, 4
+"""CPU time of the collector: of a day without calls, and of a push; measured with `make run`, rounded."""
+_ANSWER_BYTES: Final = 60
 _PART_BYTES: Final = 600_000
 _AHEAD_MACHINE_DAYS: Final = 20_000
 """Agents × days above which a process of its own generates: it takes a second to start."""
@@ -63,6 +68,8 @@ class Pushes:
         self._in_flight = min(IN_FLIGHT, queue_pushes)
         self._waiting: deque[Future[AppendOutcome]] = deque()
         self.records = 0
+        self.own: Counter[str] = Counter()
+        """What the collector would have used for these pushes."""
 
     def send(self, request: pb.PushRequest, host_id: HostId, machine: MachineLimits) -> None:
         """Validate and append a push. Raises CollectorError for a rejected record:
@@ -76,6 +83,9 @@ class Pushes:
             )
         self._waiting.append(self._writer.append(checked))
         self.records += len(request.records)
+        self.own[OWN_CPU] += _PUSH_CPU_MILLISECONDS
+        self.own[f"{machine.population.value}_{Count.RECEIVED_BYTES}"] += request.ByteSize()
+        self.own[f"{machine.population.value}_{Count.SENT_BYTES}"] += _ANSWER_BYTES
         while len(self._waiting) >= self._in_flight:
             _require_stored(self._waiting.popleft())
 
@@ -188,11 +198,22 @@ class _Run:
                     self._send(self._devices[event.number], hosts[event.number], event)
                     continue
                 self._derive()
+                self._note_own_use(*event)
                 if upkeep is not None:
                     self._keep(upkeep, *event)
                 done += sum(_heard_days(one, *event) for one in self._devices.values())
                 self._progress("records", done, total)
         raise CollectorError("the simulation ended early: this is a defect")
+
+    def _note_own_use(self, first: date, end: date) -> None:
+        """Note what the collector would have used in the week [first, end), evenly over its days."""
+        days, own = (end - first).days, self._pushes.own
+        own[OWN_CPU] += days * _DAY_CPU_MILLISECONDS
+        used = {name: value // days for name, value in own.items()}
+        own.clear()
+        for place in range(days):
+            day = first + timedelta(days=place)
+            self._collector.issuing.commit(partial(self._collector.store.note_own_use, day, used))
 
     def _keep(self, upkeep: Upkeep, first: date, end: date) -> None:
         """Run what the collector does once a month is complete; it was in the week [first, end)."""

@@ -231,6 +231,7 @@ def _check_load(cell: Cell) -> None:
         covered > cell.milliseconds
         or (cell.cpu_busy_milliseconds or 0) > covered
         or (cell.any_core_busy_milliseconds or 0) > covered
+        or (cell.own_cpu_milliseconds or 0) > cell.milliseconds
     ):
         raise RecordRefused(Reason.CPU_EXCEEDS)
     for name, size in CELL_BUCKETS.items():

@@ -247,7 +247,7 @@ class Point(_message.Message):
     def __init__(self, kind: _Optional[_Union[PointKind, str]] = ..., domain: _Optional[str] = ..., boundary: _Optional[_Union[Boundary, str]] = ..., subject: _Optional[str] = ...) -> None: ...
 
 class Cell(_message.Message):
-    __slots__ = ("band", "state", "supply", "milliseconds", "energies", "cpu_covered_milliseconds", "cpu_busy_milliseconds", "cpu_bucket_milliseconds", "memory_bucket_milliseconds", "any_core_busy_milliseconds", "idle_beyond_15_minutes_milliseconds", "idle_beyond_30_minutes_milliseconds", "idle_beyond_60_minutes_milliseconds", "network_rate_milliseconds", "update_window_milliseconds", "update_window_energies", "displays", "units")
+    __slots__ = ("band", "state", "supply", "milliseconds", "energies", "cpu_covered_milliseconds", "cpu_busy_milliseconds", "cpu_bucket_milliseconds", "memory_bucket_milliseconds", "any_core_busy_milliseconds", "idle_beyond_15_minutes_milliseconds", "idle_beyond_30_minutes_milliseconds", "idle_beyond_60_minutes_milliseconds", "network_rate_milliseconds", "update_window_milliseconds", "update_window_energies", "displays", "units", "own_cpu_milliseconds")
     BAND_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SUPPLY_FIELD_NUMBER: _ClassVar[int]
@@ -266,6 +266,7 @@ class Cell(_message.Message):
     UPDATE_WINDOW_ENERGIES_FIELD_NUMBER: _ClassVar[int]
     DISPLAYS_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
+    OWN_CPU_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     band: Band
     state: State
     supply: Supply
@@ -284,7 +285,8 @@ class Cell(_message.Message):
     update_window_energies: _containers.RepeatedCompositeFieldContainer[PointEnergy]
     displays: _containers.RepeatedCompositeFieldContainer[DisplayTime]
     units: _containers.RepeatedCompositeFieldContainer[UnitTime]
-    def __init__(self, band: _Optional[_Union[Band, str]] = ..., state: _Optional[_Union[State, str]] = ..., supply: _Optional[_Union[Supply, str]] = ..., milliseconds: _Optional[int] = ..., energies: _Optional[_Iterable[_Union[PointEnergy, _Mapping]]] = ..., cpu_covered_milliseconds: _Optional[int] = ..., cpu_busy_milliseconds: _Optional[int] = ..., cpu_bucket_milliseconds: _Optional[_Iterable[int]] = ..., memory_bucket_milliseconds: _Optional[_Iterable[int]] = ..., any_core_busy_milliseconds: _Optional[int] = ..., idle_beyond_15_minutes_milliseconds: _Optional[int] = ..., idle_beyond_30_minutes_milliseconds: _Optional[int] = ..., idle_beyond_60_minutes_milliseconds: _Optional[int] = ..., network_rate_milliseconds: _Optional[_Iterable[int]] = ..., update_window_milliseconds: _Optional[int] = ..., update_window_energies: _Optional[_Iterable[_Union[PointEnergy, _Mapping]]] = ..., displays: _Optional[_Iterable[_Union[DisplayTime, _Mapping]]] = ..., units: _Optional[_Iterable[_Union[UnitTime, _Mapping]]] = ...) -> None: ...
+    own_cpu_milliseconds: int
+    def __init__(self, band: _Optional[_Union[Band, str]] = ..., state: _Optional[_Union[State, str]] = ..., supply: _Optional[_Union[Supply, str]] = ..., milliseconds: _Optional[int] = ..., energies: _Optional[_Iterable[_Union[PointEnergy, _Mapping]]] = ..., cpu_covered_milliseconds: _Optional[int] = ..., cpu_busy_milliseconds: _Optional[int] = ..., cpu_bucket_milliseconds: _Optional[_Iterable[int]] = ..., memory_bucket_milliseconds: _Optional[_Iterable[int]] = ..., any_core_busy_milliseconds: _Optional[int] = ..., idle_beyond_15_minutes_milliseconds: _Optional[int] = ..., idle_beyond_30_minutes_milliseconds: _Optional[int] = ..., idle_beyond_60_minutes_milliseconds: _Optional[int] = ..., network_rate_milliseconds: _Optional[_Iterable[int]] = ..., update_window_milliseconds: _Optional[int] = ..., update_window_energies: _Optional[_Iterable[_Union[PointEnergy, _Mapping]]] = ..., displays: _Optional[_Iterable[_Union[DisplayTime, _Mapping]]] = ..., units: _Optional[_Iterable[_Union[UnitTime, _Mapping]]] = ..., own_cpu_milliseconds: _Optional[int] = ...) -> None: ...
 
 class PointEnergy(_message.Message):
     __slots__ = ("point_index", "energy_millijoules", "covered_milliseconds")

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fakes.measuring import CounterSource, TickerBench
+from tests.support.fakes.measuring import CounterSource, FakeClock, TickerBench, ticker_over
 from veilleuse.agent.errors import ReadFailed
-from veilleuse.agent.model import DisplaysReading, Point, Reading, UnitReading
-from veilleuse.wire.vocabulary import State
+from veilleuse.agent.model import DisplaysReading, Point, Reading, Tick, UnitReading
+from veilleuse.agent.resident.cell_sums import split_tick
+from veilleuse.wire.vocabulary import State, Supply
 
 TICK = 10_000
 
@@ -88,3 +89,24 @@ def test_processors_bound_what_a_new_unit_may_have_spent():
         UnitReading("unit:www", 20_000),
     )
     assert bench.step()[0].units == (("unit:www", 20_000),)
+
+
+def test_the_agents_own_cpu_time_is_counted_once_and_fits_its_tick():
+    """The first tick has the start's time; what exceeds a tick is in the next one, and a sum that falls by a
+    clock tick takes nothing back. Unknown stays unknown."""
+    spent: list[int | None] = [400, 900, 12_000, 11_990, None, 12_500]
+    clock = FakeClock()
+    ticker = ticker_over(clock, own_cpu=lambda: spent.pop(0))
+    ticker.tick()
+    told = []
+    for _ in range(6):
+        clock.advance(TICK)
+        told += [tick.own_cpu_milliseconds for tick in ticker.tick()[1]]
+    assert told == [400, 500, TICK, 1_090, None, 510]
+
+
+def test_a_split_tick_splits_the_own_cpu_time_exactly():
+    """A tick across two periods loses no millisecond, and no part exceeds its piece."""
+    tick = Tick(0, 10, State.ON_IDLE, Supply.AC, own_cpu_milliseconds=9)
+    parts = [share.own_cpu_milliseconds for share in split_tick(tick, (3, 7))]
+    assert parts == [2, 7]

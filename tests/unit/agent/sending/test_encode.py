@@ -128,6 +128,7 @@ def test_a_tick_of_everything_sets_every_field():
         idle_run_milliseconds=7_200_000,
         displays_on=(1, 0, 0, 0),
         units=(("unit:ssh", 1),),
+        own_cpu_milliseconds=3,
     )
     cell = Cell()
     (share,) = split_tick(tick, (10_000,))

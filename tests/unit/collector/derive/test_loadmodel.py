@@ -14,7 +14,7 @@ import pytest
 
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import ON_STATES
-from veilleuse.collector.derive.loadmodel import model_energy, rest_microwatts
+from veilleuse.collector.derive.loadmodel import model_energy, rest_microwatts, thread_slope_microwatts
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell
 from veilleuse.wire.ladder import Method
@@ -292,3 +292,23 @@ def test_a_virtual_machine_whose_load_is_not_known():
     (part,) = model_energy(cell(State.ON_ACTIVE), machine, HOUR, SHARE)
     assert part.method is Method.CLASS_DEFAULT
     assert part.energy_millijoules / HOUR == pytest.approx(0.7668 + (4.0632 - 0.7668) * 0.10)
+
+
+@pytest.mark.parametrize(
+    ("machine", "watts"),
+    [
+        (MachineFacts(DeviceClass.SFF, cpu_count=8), 2 * (45 - 10) / 8),
+        (MachineFacts(DeviceClass.SERVER, cpu_model="Xeon", cpu_count=32), 2 * (475 - 100) / 32),
+        (MachineFacts(DeviceClass.SERVER, cpu_count=32), 2 * (4.0632 - 0.7668)),
+        (MachineFacts(DeviceClass.VIRTUAL_MACHINE), 4.0632 - 0.7668),
+        (MachineFacts(DeviceClass.LAPTOP), None),
+    ],
+)
+def test_one_busy_cpu_adds_the_slope_of_the_model_at_rest(machine: MachineFacts, watts: float | None):
+    """It is the largest slope of the concave curve, 2; linear for virtual machines, whose threads have no
+    number to divide by. A machine of unknown size has none."""
+    slope = thread_slope_microwatts(machine)
+    assert slope is None if watts is None else slope == pytest.approx(watts * 1e6, rel=1e-4)
+    if machine.cpu_count and watts and machine.cpu_model:  # of one thread at 1 % of the whole, by the model
+        rest, busy = (priors.curve_ppm(load) for load in (0, 10_000))
+        assert (busy - rest) / 10_000 == pytest.approx(priors.CURVE_SLOPE_AT_REST, rel=0.1)

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.filled import Filled, cell, civil, clock, remove_server_sums
+from tests.support.filled import Filled, cell, civil, clock, remove_own_use, remove_server_sums
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds
 from veilleuse.collector.cli.doctor.storage import check_sums
 from veilleuse.collector.model.hosts import HostStatus
@@ -276,6 +276,7 @@ def test_an_older_file_has_its_sums_after_the_migration(tmp_path: Path) -> None:
         fleet.totals["E0", 1] += 17
         fleet.connection.execute("DROP INDEX months_to_compute")
         fleet.connection.execute("ALTER TABLE stale_months DROP COLUMN stored")
+        remove_own_use(fleet.connection)
         remove_server_sums(fleet.connection)
         fleet.connection.execute("PRAGMA user_version = 25")
     store = open_store(tmp_path / "data", Store(free_bytes_minimum=0))

@@ -88,6 +88,10 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "contracts": ("supplier", "kwh_covered", "factor_kgco2e_per_kwh", "guarantees_of_origin"),
     "home_shares": ("entity", "device_class", "home_share", "declared_by"),
     "memo": ("entity", "device_class", "n", "kwh_total", "kgco2e_total"),
+    "own_use": (
+        *("own_part", "population", "n", "own_months", "kwh_own", "own_cpu_hours"),
+        *("own_received_bytes", "own_sent_bytes", "kwh_avoidable", "own_avoidable_ratio"),
+    ),
     "withheld": ("period_from", "period_to", "reason", "released_on"),
 }
 """Table of the report → its columns on the page of method and quality."""

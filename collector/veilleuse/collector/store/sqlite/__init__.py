@@ -7,7 +7,7 @@ others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -41,7 +41,7 @@ from veilleuse.collector.store.sqlite.connection import (
     rescue_database,
 )
 from veilleuse.collector.store.sqlite.derive import SqliteDerive
-from veilleuse.collector.store.sqlite.diagnostics import note_size
+from veilleuse.collector.store.sqlite.diagnostics import note_own_use, note_size
 from veilleuse.collector.store.sqlite.factors import SqliteFactors
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
 from veilleuse.collector.store.sqlite.host_data import SqliteHostEraser, export_host
@@ -149,6 +149,10 @@ class SqliteStore:
     def note_size(self, today: date) -> None:
         """Store the size of both databases and the number of records for this day."""
         note_size(self.data, today)
+
+    def note_own_use(self, day: date, used: Mapping[str, int]) -> None:
+        """Add what the collector used to this UTC day."""
+        note_own_use(self.data, day, used)
 
     def copy_into(self, folder: Path, between: Callable[[], None]) -> None:
         """Copy both files into the folder, as they are when the copy ends: see copy_database.

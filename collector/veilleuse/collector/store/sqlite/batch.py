@@ -412,6 +412,7 @@ def _values(cell: Cell) -> _Values:
         cell.idle_beyond_15_minutes_milliseconds,
         cell.idle_beyond_30_minutes_milliseconds,
         cell.idle_beyond_60_minutes_milliseconds,
+        cell.own_cpu_milliseconds,
         *(cell.cpu_bucket_milliseconds or _NO_BUCKETS[0]),
         *(cell.memory_bucket_milliseconds or _NO_BUCKETS[1]),
         *(cell.network_rate_milliseconds or _NO_BUCKETS[2]),

@@ -11,7 +11,7 @@ missing one. Workstations are balanced by ISO week: their closed bands arrive by
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, Final, TypeAlias
@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import civil_day, day_bounds, days_milliseconds
 from veilleuse.collector.model.hosts import HostStatus, LatestCertificate
+from veilleuse.collector.model.months import OWN_CPU
 from veilleuse.collector.model.records import DaySize, Grain, HostId
 from veilleuse.collector.model.sums import BalanceRow
 from veilleuse.collector.store.directory import database_bytes
@@ -253,6 +254,35 @@ def ran_since(ask: Ask, today: date) -> date:
     while (before := first - timedelta(days=1)) in noted:
         first = before
     return first
+
+
+OWN_KEPT_DAYS: Final = 62
+"""As days of PCs: by then their month was published."""
+
+
+def note_own_use(database: Database, day: date, used: Mapping[str, int]) -> None:
+    """Add what the collector used to this day, and mark the day. A job of the writer."""
+    with database.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO own_days VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+            [(day.toordinal(), name, value) for name, value in {OWN_CPU: 0, **used}.items()],
+        )
+        connection.execute("DELETE FROM own_days WHERE day < ?", (day.toordinal() - OWN_KEPT_DAYS,))
+
+
+def own_use(ask: Ask, first: date, end: date) -> dict[str, int] | None:
+    """Return what the collector used on the days [first, end), by name; None where it did not count from the
+    first day on.
+    """
+    ((since,),) = ask("SELECT min(day) FROM own_days")
+    if since is None or since > first.toordinal():
+        return None
+    rows = ask(
+        "SELECT name, sum(value) FROM own_days WHERE day >= ? AND day < ? GROUP BY name",
+        first.toordinal(),
+        end.toordinal(),
+    )
+    return dict(rows)
 
 
 def latest_certificates(ask: Ask) -> tuple[LatestCertificate, ...]:

@@ -38,6 +38,7 @@ _PUT: Final = (
     " ON CONFLICT DO NOTHING"
 )
 _SIZE: Final = "SELECT count(*), coalesce(sum(content_bytes), 0) FROM published_periods"
+_KEPT: Final = PublicationKind.OWN_USE.value
 _EXEMPT: Final = ", ".join(str(number(population)) for population in EXEMPT)
 _WAITS: Final = (
     "SELECT EXISTS (SELECT 1 FROM dirty JOIN hosts USING (host_id)"
@@ -92,14 +93,19 @@ class SqlitePublications(DataTables):
         return self._data.write(sql, first.toordinal(), end.toordinal())
 
     def expire(self, until: date, years: Collection[int]) -> int:
-        """Delete those that ended by `until`, or began in one of the years; returns their number."""
+        """Delete those that ended by `until`, or began in one of the years; returns their number.
+
+        What Veilleuse itself used stays: a few numbers a month, which nothing could compute again.
+        """
         with self._data.transaction() as connection:
             gone = connection.execute(
-                "DELETE FROM published_periods WHERE end_day <= ?", (until.toordinal(),)
+                f"DELETE FROM published_periods WHERE end_day <= ? AND kind <> '{_KEPT}'",
+                (until.toordinal(),),
             ).rowcount
             for year in years:
                 gone += connection.execute(
-                    "DELETE FROM published_periods WHERE first_day >= ? AND first_day < ?",
+                    "DELETE FROM published_periods WHERE first_day >= ? AND first_day < ?"
+                    f" AND kind <> '{_KEPT}'",
                     (date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()),
                 ).rowcount
             return gone
@@ -121,7 +127,8 @@ class SqlitePublicationReader(BesideReader):
     def years(self) -> frozenset[int]:
         """Return the years of the stored publications."""
         with self._asking() as connection:
-            rows = connection.execute("SELECT DISTINCT first_day FROM published_periods").fetchall()
+            sql = f"SELECT DISTINCT first_day FROM published_periods WHERE kind <> '{_KEPT}'"
+            rows = connection.execute(sql).fetchall()
         return frozenset(date.fromordinal(first).year for (first,) in rows)
 
     def waits(self, first: date, end: date) -> bool:

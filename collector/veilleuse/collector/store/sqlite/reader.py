@@ -30,7 +30,13 @@ from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
 from veilleuse.collector.store.sqlite.calibration import SqliteCalibrations
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.diagnostics import balance, latest_certificates, ran_since, sizes
+from veilleuse.collector.store.sqlite.diagnostics import (
+    balance,
+    latest_certificates,
+    own_use,
+    ran_since,
+    sizes,
+)
 from veilleuse.collector.store.sqlite.factors import SqliteFactors
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
 from veilleuse.collector.store.sqlite.hours import host_hours, hour_sums, oldest_hours
@@ -169,6 +175,10 @@ class SqliteReader:
     def ran_since(self, today: date) -> date:
         """Return the first of the consecutive days up to `today` on which `serve` ran."""
         return ran_since(self._rows, today)
+
+    def own_use(self, first: date, end: date) -> dict[str, int] | None:
+        """Return what the collector used on the days [first, end), by name; None where it is not known."""
+        return own_use(self._rows, first, end)
 
     def latest_certificates(self) -> tuple[LatestCertificate, ...]:
         """Return the newest certificate of each active machine that has one."""

@@ -29,6 +29,7 @@ from veilleuse.collector.model.query import Basis, Query, is_within
 from veilleuse.collector.ports.directory import OpenReadStore, ReadStore
 from veilleuse.collector.ports.store import BoundedReader, PeriodReader
 from veilleuse.collector.release.figures import find_stretches
+from veilleuse.collector.release.own_rows import add_own_rows
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import (
     emissions_report_of,
@@ -78,9 +79,10 @@ def fleet_document(
             )
         else:
             report = emissions_report_of(timed, query, random_roll_out=reporting.random_roll_out)
+        document = add_own_rows(report.document, timed.published, query)
     reader.check_time()
-    tables = {name: [_without_texts(row) for row in rows] for name, rows in report.document.tables.items()}
-    return replace(report.document, tables=tables)
+    tables = {name: [_without_texts(row) for row in rows] for name, rows in document.tables.items()}
+    return replace(document, tables=tables)
 
 
 def _timed_sources(store: ReadStore, reporting: ReportingSettings, reader: BoundedReader) -> Sources:

@@ -241,12 +241,12 @@ def _answer(resource: Resource) -> Json:
         "withheld": {"type": "array", "items": {"$ref": "#/components/schemas/withheld"}},
         **{
             name: {"type": "array", "items": {"type": "object"}}
-            for name in ("factors", "items", "contracts", "home_shares")
+            for name in ("own_use", "factors", "items", "contracts", "home_shares")
         },
     }
     return {
         "type": "object",
-        "required": ["report", *(table for table in resource.tables if table != "year")],
+        "required": ["report", *(table for table in resource.tables if table not in ("year", "own_use"))],
         "properties": {
             "report": {"$ref": "#/components/schemas/report"},
             **{table: special.get(table, rows) for table in resource.tables},

@@ -29,6 +29,7 @@ from veilleuse.collector.ports.store import Reader
 from veilleuse.collector.release.answer import add_shares, add_sums, sum_indicators
 from veilleuse.collector.release.format import FORM as RELEASE
 from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMonth, IndicatorRow
+from veilleuse.collector.release.own_use import OWN_USE
 from veilleuse.collector.release.publications import PublicationCache, publish_nothing
 from veilleuse.collector.release.rows import FLEET
 from veilleuse.collector.release.tables import Month, released_on
@@ -100,6 +101,7 @@ class MonthlyFigures:
         self._published, k = published, settings.reporting.k_anonymity
         self._indicators = PublicationCache(INDICATORS, published, publish_nothing, k)
         self._months = PublicationCache(RELEASE, published, publish_nothing, k)
+        self._own = PublicationCache(OWN_USE, published, publish_nothing, k)
         self._figures: tuple[IndicatorRow, ...] = ()
         self._month: MonthView | None = None
         self._is_of_older_rule = False
@@ -180,14 +182,16 @@ class MonthlyFigures:
             newest = sources_of(store, self._settings.reporting).newest_months(k, today, most=1)
         due_on = released_on(newest[0].end) if newest else None
         before = (first - timedelta(days=1)).replace(day=1)
+        own = None
         try:
+            own = self._own.read(*last_month(today))
             month, of_servers = self._months.read(before, first), self._indicators.read(before, first)
         except CollectorError as error:
             log.warning("the month before the last one is not compared", extra={"reason": str(error)})
-            return MonthFacts(due_on)
+            return MonthFacts(due_on, own=own)
         earlier = (*(build_month_view(month).sobriety if month else ()), *coverage_of_servers(of_servers))
         later = (*(self._month.sobriety if self._month else ()), *coverage_of_servers(indicators))
-        return MonthFacts(due_on, coverage_changes(earlier, later))
+        return MonthFacts(due_on, coverage_changes(earlier, later), own)
 
     def _nothing_published(self, first: date, end: date) -> Month | None:
         """Return a month of which too few machines, or none, have records; None while it is not published."""

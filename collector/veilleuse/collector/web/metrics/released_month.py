@@ -21,6 +21,7 @@ from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.sums import ON_STATES, REST_STATES, EnergyClass, Group, GroupSums
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.release.answer import add_sums
+from veilleuse.collector.release.own_use import OwnMonth
 from veilleuse.collector.release.tables import Month
 from veilleuse.collector.web.metrics.indicators_daily import OF_SUMS, DailyIndicators, indicators_of_sums
 from veilleuse.collector.web.metrics.servers import is_virtual
@@ -68,6 +69,8 @@ class MonthFacts:
     """First day on which the month after the newest released one may be released; None before the first."""
     coverage_changes: Mapping[tuple[Population, bool, str], float] = field(default_factory=dict)
     """(population, virtual, states or energy) → coverage divided by that of the month before, minus 1."""
+    own: OwnMonth | None = None
+    """What Veilleuse itself used in the newest month; None where it is not published."""
 
 
 def coverage_changes(

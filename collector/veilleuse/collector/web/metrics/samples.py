@@ -23,6 +23,7 @@ from veilleuse.collector.web.metrics.grid import add_grid
 from veilleuse.collector.web.metrics.health import add_agents, add_collector
 from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.indicators_monthly import add_machine_figures
+from veilleuse.collector.web.metrics.own_use import add_own_use
 from veilleuse.collector.web.metrics.released_month import MONTH, energy_of, outside_opening, times_of
 from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
@@ -47,6 +48,7 @@ def fleet_exposition(snapshot: Snapshot, version: str, k: int) -> Exposition:
     _month(out, snapshot)
     add_fleet_emissions(out, snapshot.fleet_emissions)
     _indicators(out, snapshot)
+    add_own_use(out, snapshot, k)
     add_levels(out, snapshot.fleet.now_unix_milliseconds / MILLISECONDS_PER_SECOND)
     return out
 

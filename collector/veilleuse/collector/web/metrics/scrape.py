@@ -66,6 +66,8 @@ _VALUES: Final = {
     "connector": len(CONNECTORS),
     "condition": len(TABLE),
     "audience": 1,
+    "part": 2,
+    "direction": 2,
     "cause": len(CAUSES) + 1,  # mixed
     "verdict": len(ServerVerdict),  # I6 has the most verdicts
 }

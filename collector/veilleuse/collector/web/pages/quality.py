@@ -15,7 +15,7 @@ from datetime import date
 from typing import Final
 
 from veilleuse.collector.documents.document import Row
-from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.documents.text import DASH, NO_BREAK, Words
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.reports.summaries.rows import ends_of, interval_text, sum_ends
@@ -25,6 +25,7 @@ from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.parts import Grid, Head, PageCell, cells, interval_column, paginate
 
 PATH: Final = "/qualite"
+_MEGA: Final = 1_000_000
 _ERRORS: Final = ("u_model", "u_sampling", "u_factor")
 
 
@@ -39,6 +40,10 @@ class QualityPage:
     classes: Grid | None
     entities: Grid | None
     methods: Grid | None
+    own: Grid | None
+    """What Veilleuse itself uses; none for readers of some entities."""
+    own_ratio: str
+    """Sentence: avoidable energy found for each kWh used; empty where either is not known."""
     doubts: str
     """Sentence about the inventory's doubts; empty for readers and without any."""
 
@@ -61,6 +66,8 @@ async def quality(look: Look) -> Mapping[str, object]:
         _classes(classes.tables["rows"], w),
         _entities(entities.tables["rows"], look),
         _methods(classes.tables["rows"], w),
+        _own_use(own := classes.tables.get("own_use", ()), w),
+        _own_ratio(own, w),
         w.count("quality.doubts", doubts) if doubts else "",
     )
     to_choose = sorted({*years, year}, reverse=True)
@@ -199,3 +206,46 @@ def _methods(rows: Iterable[Row], w: Words) -> Grid | None:
         Head(w("methods.meaning")),
     )
     return Grid(w("quality.methods"), heads, found)
+
+
+def _own_use(rows: Sequence[Row], w: Words) -> Grid | None:
+    """Return what each part of Veilleuse used, as the report states it."""
+    found = tuple(
+        cells(
+            w.word("own_part", str(row["own_part"]))
+            if "population" not in row
+            else f"{w.word('own_part', str(row['own_part']))}, {w.word('population', str(row['population']))}",
+            f"{row.get('n', DASH)}",
+            f"{row['own_months']}",
+            w.kwh(number_of(row, "kwh_own")),
+            _hours(row, w),
+            _megabytes(row, w),
+        )
+        for row in rows
+    )
+    heads = ("part", "machines", "months", "energy", "cpu", "bytes")
+    columns = tuple(Head(w(f"quality.own_{one}"), is_number=one != "part") for one in heads)
+    return Grid(w("quality.own_caption"), columns, found) if found else None
+
+
+def _hours(row: Row, w: Words) -> str:
+    return f"{w.number(number_of(row, 'own_cpu_hours'))}{NO_BREAK}h" if "own_cpu_hours" in row else DASH
+
+
+def _megabytes(row: Row, w: Words) -> str:
+    if "own_received_bytes" not in row or "own_sent_bytes" not in row:
+        return DASH
+    whole = number_of(row, "own_received_bytes") + number_of(row, "own_sent_bytes")
+    return f"{w.number(whole / _MEGA)}{NO_BREAK}{w('quality.own_megabytes')}"
+
+
+def _own_ratio(rows: Sequence[Row], w: Words) -> str:
+    whole = next((row for row in rows if "own_avoidable_ratio" in row), None)
+    if whole is None:
+        return ""
+    return w(
+        "quality.own_ratio",
+        ratio=w.number(float(f"{number_of(whole, 'own_avoidable_ratio'):.2g}")),
+        found=w.kwh(number_of(whole, "kwh_avoidable")),
+        spent=w.kwh(number_of(whole, "kwh_own")),
+    )
