@@ -41,12 +41,10 @@ SILENT_SECONDS: Final = 2_400.0
 """More than two contact intervals of a server."""
 MIB: Final = 2**20
 AGENT: Final = {
-    "VEILLEUSE_AGENT__MEASURE__SOURCES": "fake",
-    "VEILLEUSE_AGENT__MEASURE__FAKE_WATTS": "50",
     "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "10",
     "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
 }
-"""An agent with a fake source that sends a record every ten seconds."""
+"""An agent that sends a record every ten seconds."""
 _WAITS: Final = {condition.alert: condition.lasts for condition in TABLE}
 
 
@@ -112,7 +110,7 @@ def disk(folder: Path) -> None:
         watched(folder, settings=settings, data=mounted / "data") as scene,
     ):
         wait(scene, "VeilleuseBackupMissing", "warning", "a new collector")
-        scene.stack.must("veilleuse", "backup", str(folder / "backup"))
+        scene.stack.run("veilleuse", "backup", str(folder / "backup"))  # ends with 3: not sealed
         scene.watch.wait_for("VeilleuseBackupMissing", "warning", fires=False)
         scene.stack.enrol()
         scene.stack.start("veilleuse-agent", "run")
@@ -126,9 +124,28 @@ def disk(folder: Path) -> None:
         data = scene.stack.data / "data.db"
         shutil.copy(data, data.with_suffix(".copy"))
         data.with_suffix(".copy").replace(data)
-        wait(
-            scene, "VeilleuseStoreReplaced", "critical", "data.db replaced by its copy under the service", 120
+        until(
+            lambda: not psutil.pid_exists(scene.pid) or psutil.Process(scene.pid).status() == "zombie",
+            seconds=120,
         )
+        put_back(scene.stack)
+        wait(
+            scene,
+            "VeilleuseStoreReplaced",
+            "critical",
+            "data.db replaced under the service; rescued copy put back, started",
+            120,
+        )
+
+
+def put_back(stack: Stack) -> None:
+    """Do as the collector's last line says: put the rescued copy into place, and start again."""
+    for rescued in stack.data.glob("*.rescued-*"):
+        database = rescued.with_name(rescued.name.partition(".rescued-")[0])
+        for suffix in ("-wal", "-shm"):
+            database.with_name(database.name + suffix).unlink(missing_ok=True)
+        rescued.replace(database)
+    stack.start_collector()
 
 
 def leave(disk_folder: Path, free_bytes: int) -> None:
@@ -179,7 +196,8 @@ def months(folder: Path) -> None:
 
 def certificates(folder: Path) -> None:
     """The authority was made 4 years and 10 months ago."""
-    with Stack(folder) as stack:
+    (folder / "authority").mkdir()
+    with Stack(folder / "authority") as stack:
         command = shutil.which("faketime") or "faketime"
         init = [command, "-f", "-1770d", stack._program("veilleuse"), "init"]
         stack.programs["old-init"] = Path(command)

@@ -30,6 +30,7 @@ from veilleuse.collector.app.grpc_server import (
     require_free,
 )
 from veilleuse.collector.app.schedule import run_daily_tasks, run_polls
+from veilleuse.collector.backup.notes import note_loss
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, HostAccess
 from veilleuse.collector.enrolment.clones import CloneEnrolment
 from veilleuse.collector.enrolment.enrol import Enroller
@@ -49,6 +50,7 @@ from veilleuse.collector.settings import CollectorSettings, child_environment, n
 from veilleuse.collector.store.directory import FLEET_KEY_FILE, name_remedy
 from veilleuse.collector.validate import clean_facts
 from veilleuse.collector.web.access import read_metrics_auth
+from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +139,7 @@ def run(settings: CollectorSettings) -> int:
             log.info("collector stops")
         if lost := collector.store.files.lost:
             rescue(collector)  # once more, for a loss during the stop
+            note_loss(settings.data_dir, time.time_ns() // NANOSECONDS_PER_MILLISECOND)
             raise describe_loss(collector, lost)
         if collector.damaged.is_set():
             raise StoreDamaged(

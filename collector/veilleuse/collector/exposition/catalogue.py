@@ -194,6 +194,12 @@ STORE_FULL: Final = COLLECTOR.gauge(
     "Unix time at which free space reaches the reserve, at the growth of the last 30 days; absent without growth.",
     origin=MetricOrigin.WEB,
 )
+STORE_LOST: Final = COLLECTOR.gauge(
+    "veilleuse_store_lost_timestamp_seconds",
+    "Time at which the collector last ended because a file of its store was not the one that it had opened, Unix "
+    "time; absent if never.",
+    origin=MetricOrigin.WEB,
+)
 BACKUP_MADE: Final = COLLECTOR.gauge(
     "veilleuse_backup_made",
     "1 if this data was ever backed up, else 0; absent for simulated data.",

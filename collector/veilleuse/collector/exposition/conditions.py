@@ -238,18 +238,17 @@ TABLE: Final = (
         c.STORE_ERRORS,
         {Severity.CRITICAL: 0},
         Measure.GROWTH,
-        where={"reason": "damaged|failing|full"},
         lasts=AT_ONCE,
         counts_from_start=True,
     ),
+    # It ends the collector, and is told for a week after the next start.
     Condition(
         "store_replaced",
-        c.STORE_ERRORS,
-        {Severity.CRITICAL: 0},
-        Measure.GROWTH,
-        where={"reason": "lost"},
+        c.STORE_LOST,
+        {Severity.CRITICAL: _days(7)},
+        Measure.AGE,
+        below=True,
         lasts=AT_ONCE,
-        counts_from_start=True,
     ),
     Condition(
         "root_certificate",

@@ -92,9 +92,9 @@ def test_a_healthy_collector_has_nothing_wrong(healthy: Snapshot):
             "La base de données a refusé des écritures (full)",
         ),
         (
-            {"health": HEALTH | {"store_errors": {"lost": 1}}},
+            {"disk": Disk(1, 100, 10, lost_unix_milliseconds=round(NOW.timestamp() * 1000) - 3 * DAY)},
             "store_replaced",
-            "La base de données ouverte n’est plus celle qui est à sa place",
+            "Il y a 3 jours, la base de données n’était plus celle",
         ),
         (
             {"health": HEALTH | {"years_not_kept": {"2025": "why"}}},

@@ -30,7 +30,6 @@ TOLD_ELSEWHERE: Final = frozenset(
         "disk_low",
         "disk_forecast",
         "store_errors",
-        "store_replaced",
         "root_certificate",
         "intermediate_certificate",
         "server_certificate",

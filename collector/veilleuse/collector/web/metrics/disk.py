@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from veilleuse.collector.backup.notes import last_loss
 from veilleuse.collector.model.records import DaySize
 from veilleuse.collector.settings import CollectorSettings
 
@@ -27,6 +28,8 @@ class Disk:
     reserve_bytes: int
     days_until_full: float | None = None
     """Days until free space reaches the reserve, ≥ 0; inf without growth, None while not known."""
+    lost_unix_milliseconds: int | None = None
+    """Time at which a collector last ended because its store was replaced; None: never."""
 
 
 def read_disk(settings: CollectorSettings, history: Sequence[DaySize]) -> Disk:
@@ -39,7 +42,8 @@ def read_disk(settings: CollectorSettings, history: Sequence[DaySize]) -> Disk:
     )
     usage = shutil.disk_usage(directory)
     reserve = min(settings.store.free_bytes_minimum, int(settings.store.free_ratio_minimum * usage.total))
-    return Disk(size, usage.free, reserve, days_until_full(history, usage.free - reserve))
+    days = days_until_full(history, usage.free - reserve)
+    return Disk(size, usage.free, reserve, days, last_loss(directory))
 
 
 def days_until_full(history: Sequence[DaySize], room_bytes: int) -> float | None:

@@ -165,6 +165,8 @@ def add_collector(out: Exposition, snapshot: Snapshot, k: int) -> None:
     if days is not None and days < float("inf"):
         full = seen.fleet.now_unix_milliseconds + days * MILLISECONDS_PER_DAY
         out.add(c.STORE_FULL, (), round(full / MILLISECONDS_PER_SECOND))
+    if snapshot.disk.lost_unix_milliseconds is not None:
+        out.add(c.STORE_LOST, (), snapshot.disk.lost_unix_milliseconds / MILLISECONDS_PER_SECOND)
     _backup(out, snapshot.fleet.kind)
 
 
