@@ -156,10 +156,16 @@ def _panel(board: Board, panel: Panel, language: str) -> Any:
     for number, query in enumerate(panel.queries):
         reference = chr(ord("A") + number)
         builder = builder.with_target(_target(panel, query, texts).ref_id(reference))
-        if query.steps:
-            value = model.DynamicConfigValue("thresholds", _thresholds(query.steps).build())
-            builder = builder.override_by_query(reference, [value])
+        if own := list(_of_query(query)):
+            builder = builder.override_by_query(reference, own)
     return builder.transformations(list(_transformations(panel, language)))
+
+
+def _of_query(query: Query) -> Iterator[model.DynamicConfigValue]:
+    if query.steps:
+        yield model.DynamicConfigValue("thresholds", _thresholds(query.steps).build())
+    if query.unit:
+        yield model.DynamicConfigValue("unit", query.unit)
 
 
 def _target(panel: Panel, query: Query, texts: dict[str, str]) -> prometheus.Dataquery:

@@ -6,7 +6,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.queries import Board, Form, Panel, Query, Row, by_label, chosen, increase, judged, rate, total
+from grafana.queries import (
+    Board,
+    Form,
+    Panel,
+    Query,
+    Row,
+    by_label,
+    chosen,
+    increase,
+    judged,
+    kwh,
+    rate,
+    total,
+)
 from veilleuse.collector.exposition import catalogue as c
 
 _LOAD: Final = "a load: what a machine bears differs"
@@ -118,6 +131,22 @@ COLLECTEUR: Final = Board(
                     12,
                     5,
                     decimals=0,
+                ),
+                Panel(
+                    14,
+                    "own",
+                    Form.STAT,
+                    "kwatth",
+                    "quality",
+                    "no target: what it found avoidable stands beside it",
+                    (
+                        by_label(chosen(c.OWN_ENERGY), "part", convert=kwh),
+                        Query(chosen(c.OWN_AVOIDABLE), ("found",), unit="none"),
+                        Query(rate(chosen(c.OWN_COLLECTOR_CPU)), ("now",), unit="percentunit"),
+                    ),
+                    12,
+                    5,
+                    2,
                 ),
             ),
         ),

@@ -37,6 +37,8 @@ class Query:
     """`{label}`, or `{label:words}` where another list has its words; else a key of the panel's texts."""
     steps: Steps = ()
     """Thresholds of this query only."""
+    unit: str = ""
+    """Grafana's unit id of this query only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ def _of_pages(pages: Words) -> Mapping[str, Mapping[str, str]]:
     }
     verdicts = {"underused": pages("servers.is_under_used"), "oversized": pages("servers.is_oversized")}
     return {
+        "part": pages.texts["words"]["own_part"],
         "state": pages.texts["top"]["states"],
         "reason": reasons,
         "verdict": pages.texts["words"]["comatose"] | verdicts,

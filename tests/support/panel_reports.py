@@ -143,6 +143,17 @@ def _observed(row: Row) -> Told:
         yield (row["device_class"],), energy / MILLIJOULES_PER_KWH
 
 
+def _own(row: Row) -> Told:
+    """Of the year: the simulated month is its only one that tells it."""
+    if row["own_part"] != "whole":
+        yield (row["own_part"],), row.get("kwh_own")
+
+
+def _own_ratio(row: Row) -> Told:
+    if row["own_part"] == "whole":
+        yield (), row.get("own_avoidable_ratio")
+
+
 def _factor(row: Row) -> Told:
     yield tuple(_label(row, name) for name in _FACTOR), 1.0
 
@@ -192,6 +203,8 @@ COMPARED: Final = (
         lambda row: _kwh(row, "month", "perimeter"),
     ),
     Compared("energie-co2 day_energy", 0, ("device_class",), YESTERDAY, "rows", _observed),
+    Compared("collecteur own", 0, ("part",), YEAR, "own_use", _own),
+    Compared("collecteur own", 1, (), YEAR, "own_use", _own_ratio),
     Compared("sobriete outside", 0, _PC, INDICATORS, "rows", _indicator("I1", "value", *_PC)),
     Compared(
         "sobriete entities",
