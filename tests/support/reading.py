@@ -84,7 +84,8 @@ class Reading:
         )
         self.indicators = monthly_figures(data, clock, self.settings)
         """They are read when a test calls `refresh`."""
-        worked_out = self.indicators.figures, self.indicators.month, self.indicators.is_of_older_rule
+        found = self.indicators
+        worked_out = found.figures, found.month, found.is_of_older_rule, found.month_facts
         outlook = SnapshotCache(outlook_reader, self.settings, clock, *worked_out)
         self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, admission, open_store, clock)
 

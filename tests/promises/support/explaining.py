@@ -134,6 +134,7 @@ class Explained:
                 del rest[name]
         if is_of_powers(row) and rest.keys() >= POWERS:
             rest.pop("value", None)  # it follows from them
+        _drop_changes(row, rest)
         for name, value in list(rest.items()):
             if amount(name, value) is None and is_ratio(name):
                 find = Sums.power if name in POWERS else Sums.ratio
@@ -449,6 +450,18 @@ class Explained:
 
     def _value(self, found: Found) -> int:
         return sum(self._amounts[found.version][key] for key in self._keys(found))
+
+
+def _drop_changes(row: Row, rest: dict[str, float]) -> None:
+    """Drop changes of coverage that follow from the two coverages beside them, which reveal their sums."""
+    for name in [name for name in rest if name.startswith("veilleuse_coverage_change_ratio{")]:
+        labels = name.partition("{")[2].rstrip("}")
+        before, last = (
+            row.numbers.get(f"veilleuse_coverage_ratio{{{labels},period={period}}}")
+            for period in ("month_before", "month")
+        )
+        if before and last and math.isclose(last / before - 1, rest[name], rel_tol=1e-9):
+            del rest[name]
 
 
 def _time_of(key: Key) -> Key:

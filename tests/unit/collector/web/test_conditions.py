@@ -19,7 +19,7 @@ from veilleuse.collector.exposition.conditions import BY_NAME, Severity, add_lev
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Silence, SilenceLevel
 from veilleuse.collector.web.metrics.disk import Disk
-from veilleuse.collector.web.metrics.released_month import MonthFacts
+from veilleuse.collector.web.metrics.released_month import CoverageKey, MonthFacts
 from veilleuse.collector.web.metrics.samples import judged_exposition
 from veilleuse.collector.web.metrics.servers import QUARANTINE
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
@@ -29,6 +29,7 @@ from veilleuse.wire.vocabulary import Population
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 DAY: Final = 86_400_000
 K: Final = 10
+OF_WORKSTATIONS: Final = CoverageKey(Population.WORKSTATION, False, "states")
 
 
 def bound_of(name: str, severity: Severity = Severity.WARNING) -> timedelta:
@@ -130,7 +131,7 @@ def test_a_healthy_collector_has_nothing_wrong(healthy: Snapshot):
             "Un mois aurait dû être publié il y a 3 jours",
         ),
         (
-            {"month_facts": MonthFacts(None, {(Population.WORKSTATION, False, "states"): -0.25})},
+            {"month_facts": MonthFacts(None, {OF_WORKSTATIONS: (0.8, 0.6)})},
             "coverage_falling",
             "La couverture du dernier mois publié s’écarte de celle du mois d’avant de −25,0 % (postes de travail",
         ),

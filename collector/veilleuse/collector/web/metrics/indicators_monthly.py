@@ -41,7 +41,7 @@ from veilleuse.collector.web.metrics.released_month import (
     MonthFacts,
     MonthView,
     build_month_view,
-    coverage_changes,
+    coverages,
     last_month,
 )
 from veilleuse.wire.vocabulary import Population
@@ -191,7 +191,7 @@ class MonthlyFigures:
             return MonthFacts(due_on, own=own)
         earlier = (*(month.whole if month else ()), *(of_servers.servers if of_servers else ()))
         later = (*(shown.whole if shown else ()), *(indicators.servers if indicators else ()))
-        return MonthFacts(due_on, coverage_changes(earlier, later), own)
+        return MonthFacts(due_on, coverages(earlier, later), own)
 
     def _nothing_published(self, first: date, end: date) -> Month | None:
         """Return a month of which too few machines, or none, have records; None while it is not published."""

@@ -28,6 +28,7 @@ from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 MONTH: Final = "month"
+MONTH_BEFORE: Final = "month_before"
 """Period name of the month's indicators."""
 REST: Final = "rest"
 ON: Final = "on"
@@ -67,29 +68,36 @@ class MonthFacts:
 
     due_on: date | None = None
     """First day on which the month after the newest released one may be released; None before the first."""
-    coverage_changes: Mapping[tuple[Population, bool, str], float] = field(default_factory=dict)
-    """(population, virtual, states or energy) → coverage divided by that of the month before, minus 1."""
+    coverages: Mapping[CoverageKey, tuple[float, float]] = field(default_factory=dict)
+    """Coverage of the month before the last one, and of the last one."""
     own: OwnMonth | None = None
     """What Veilleuse itself used in the newest month; None where it is not published."""
 
 
-def coverage_changes(
-    before: Iterable[Group], after: Iterable[Group]
-) -> dict[tuple[Population, bool, str], float]:
-    """Return the changes of coverage between two released months, of populations that were there in both.
+class CoverageKey(NamedTuple):
+    """Machines and part of a coverage."""
+
+    population: Population
+    virtual: bool
+    kind: str
+    """states or energy."""
+
+
+def coverages(before: Iterable[Group], after: Iterable[Group]) -> dict[CoverageKey, tuple[float, float]]:
+    """Return the coverages of two released months, of populations that were there in both.
 
     `before`, `after`: groups of whole families. A population that more than doubled is not compared: the
     first days of a roll-out say nothing of a month.
     """
     old, new = _by_population(before), _by_population(after)
-    found: dict[tuple[Population, bool, str], float] = {}
+    found: dict[CoverageKey, tuple[float, float]] = {}
     for key in sorted(old.keys() & new.keys()):
         if 2 * old[key].enrolled_milliseconds < new[key].enrolled_milliseconds:
             continue
         earlier, later = (_coverage_of(key, sums[key]) for sums in (old, new))
         for kind in sorted(earlier.keys() & later.keys()):
             if earlier[kind]:
-                found[*key, kind] = later[kind] / earlier[kind] - 1
+                found[CoverageKey(*key, kind)] = (earlier[kind], later[kind])
     return found
 
 
@@ -104,7 +112,7 @@ def _by_population(groups: Iterable[Group]) -> dict[tuple[Population, bool], Gro
 def _coverage_of(key: tuple[Population, bool], sums: GroupSums) -> Mapping[str, float]:
     population, memo = key
     group = GroupKey(population=population, memo=memo)
-    return indicators_of_sums(group, sums, MONTH, date.min, (COVERAGE,)).parts[c.COVERAGE.name]
+    return indicators_of_sums(group, sums, MONTH, date.min, (COVERAGE,)).parts.get(c.COVERAGE.name, {})
 
 
 def outside_opening(month: MonthView) -> Iterator[tuple[str, str, float]]:

@@ -23,7 +23,13 @@ from veilleuse.collector.web.metrics.health import add_agents, add_collector
 from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.indicators_monthly import add_machine_figures
 from veilleuse.collector.web.metrics.own_use import add_own_use
-from veilleuse.collector.web.metrics.released_month import MONTH, energy_of, outside_opening, times_of
+from veilleuse.collector.web.metrics.released_month import (
+    MONTH,
+    MONTH_BEFORE,
+    energy_of,
+    outside_opening,
+    times_of,
+)
 from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.wire.limits import AGENT_ID_DIGITS
@@ -194,9 +200,10 @@ def _judged_month(out: Exposition, snapshot: Snapshot) -> None:
         out.add(c.MONTH_DUE, (), due / MILLISECONDS_PER_SECOND)
     if snapshot.month is not None or snapshot.month_is_of_older_rule:
         out.add(c.MONTH_OLDER_RULE, (), int(snapshot.month_is_of_older_rule))
-    for (population, virtual, kind), change in facts.coverage_changes.items():
-        machines = "virtual" if virtual else "physical"
-        out.add(c.COVERAGE_CHANGE, (population.value, machines, kind), change)
+    for one, (before, last) in facts.coverages.items():
+        machines = "virtual" if one.virtual else "physical"
+        out.add(c.COVERAGE, (one.population.value, machines, MONTH_BEFORE, one.kind), before)
+        out.add(c.COVERAGE_CHANGE, (one.population.value, machines, one.kind), last / before - 1)
     for entity, population_, ratio in outside_opening(snapshot.month) if snapshot.month else ():
         out.add(c.MONTH_OUTSIDE_OPENING, (entity, population_), ratio)
 

@@ -55,7 +55,7 @@ _VALUES: Final = {
     "ledger": 1,
     "machines": 2,
     "kind": 2,
-    "period": 3,
+    "period": 4,
     "population": len(Population),
     "status": len(HostStatus),
     "statistic": 2,
