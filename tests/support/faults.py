@@ -54,7 +54,7 @@ FAULTS: Final = (
         "info",
         "the other half was on every night",
         "conditions",
-        "the PCs of ",
+        "the PCs published under ",
     ),
     Fault(
         "VeilleuseDiskForecast",

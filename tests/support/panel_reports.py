@@ -212,7 +212,7 @@ COMPARED: Final = (
         ("entity", "population"),
         ENTITIES,
         "rows",
-        _indicator("I1", "value", "entity", "population"),
+        lambda row: () if row["level"] == "autres" else _of_pcs(row, "I1", "value", "entity", "population"),
     ),
     Compared("sobriete idle", 0, _PC, INDICATORS, "rows", _indicator("I2", "value", *_PC)),
     Compared("sobriete energy", 0, _PC, INDICATORS, "rows", _indicator("I1", "kwh", *_PC)),

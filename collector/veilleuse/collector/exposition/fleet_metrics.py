@@ -190,7 +190,7 @@ MONTH_OLDER_RULE: Final = FLEET.gauge(
 MONTH_OUTSIDE_OPENING: Final = FLEET.gauge(
     "veilleuse_month_outside_opening_ratio",
     "I1 of an entity over the last released month: share of the time outside opening hours during which its PCs "
-    "were on. Absent for entities of which some machines are in merged rows.",
+    "were on. Of those in rows of that entity alone: small groups that merged with others are in none.",
     ("entity", "population"),
     origin=MetricOrigin.RELEASE,
 )

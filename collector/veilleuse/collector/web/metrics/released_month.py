@@ -60,7 +60,7 @@ class MonthView:
     withheld: Mapping[Population | None, int]
     """Number of families without a row because of too few machines; those of screens count separately."""
     outside_opening: Mapping[tuple[str, str], float]
-    """(entity, population) → I1, of entities whose machines are all in their own rows."""
+    """(entity, population) → I1 of the machines that are in rows of that entity alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +117,14 @@ def _coverage_of(key: tuple[Population, bool], sums: GroupSums) -> Mapping[str, 
 
 
 def _outside_opening(month: Month) -> Iterator[tuple[tuple[str, str], float]]:
-    """Yield (entity, population) → I1 of physical machines, where the rows of an entity hold all of them.
+    """Yield (entity, population) → I1 of physical machines, over the rows of an entity alone.
 
-    Rows of small groups that merged are of no entity.
+    Rows of small groups that merged are of no entity, though they may have the name of a branch.
     """
-    hidden = {
-        (name, one.family.population)
-        for one in month.hidden_uses
-        if not one.family.memo
-        for name in one.entities
-    }
     sums: defaultdict[tuple[str, Population], list[GroupSums]] = defaultdict(list)
     for group in month.uses:
         key = group.key
-        if key.population is None or key.memo or key.autres or (key.entity, key.population) in hidden:
+        if key.population is None or key.memo or key.autres:
             continue
         sums[key.entity or "", key.population].append(group.sums)
     for (entity, population), parts in sorted(sums.items()):
