@@ -124,7 +124,7 @@ def test_report_metrics_and_page_tell_the_same(data: Filled):
     lines = [re.findall(r"<t[dh][^>]*>([^<]*)", line) for line in page[page.index("own-h") :].split("<tr>")]
     shown = {cells[0]: cells[1:] for cells in lines if cells}
     assert [shown["agents, postes de travail"][place] for place in (0, -1)] == ["12", "–"]
-    assert shown["agents, serveurs"][-1] == "3,1 Mo"
+    assert shown["agents, serveurs"][-1] == "3,10\u00a0Mo"
     assert "un seul poste a été en contact" in page
     assert "Pour chaque kWh" in page
 
