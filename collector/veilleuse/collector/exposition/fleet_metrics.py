@@ -190,7 +190,7 @@ MONTH_OLDER_RULE: Final = FLEET.gauge(
 MONTH_OUTSIDE_OPENING: Final = FLEET.gauge(
     "veilleuse_month_outside_opening_ratio",
     "I1 of an entity over the last released month: share of the time outside opening hours during which its PCs "
-    "were on, over its rows of that month.",
+    "were on. Absent for entities of which some machines are in merged rows.",
     ("entity", "population"),
     origin=MetricOrigin.RELEASE,
 )

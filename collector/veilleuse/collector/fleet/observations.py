@@ -351,7 +351,7 @@ class FleetBook:
         PC reports display-on time, the whole time in service is at the class default.
         """
         on: defaultdict[tuple[str, str], dict[Stratum, int]] = defaultdict(dict)
-        for stratum, times in self.times.items():
+        for stratum, times in sorted(self.times.items()):  # apportioned in this order, whatever a set's was
             if stratum.device_class == MONITOR and (own := sum(times.values())):
                 place = Place.of(stratum)
                 on[place.entity, place.site][stratum] = own

@@ -24,7 +24,6 @@ from veilleuse.collector.release.answer import add_sums
 from veilleuse.collector.release.own_use import OwnMonth
 from veilleuse.collector.release.tables import Month
 from veilleuse.collector.web.metrics.indicators_daily import OF_SUMS, DailyIndicators, indicators_of_sums
-from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 MONTH: Final = "month"
@@ -60,6 +59,8 @@ class MonthView:
     """Number of families with merged rows; those of screens count separately."""
     withheld: Mapping[Population | None, int]
     """Number of families without a row because of too few machines; those of screens count separately."""
+    outside_opening: Mapping[tuple[str, str], float]
+    """(entity, population) → I1, of entities whose machines are all in their own rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +116,29 @@ def _coverage_of(key: tuple[Population, bool], sums: GroupSums) -> Mapping[str, 
     return indicators_of_sums(group, sums, MONTH, date.min, (COVERAGE,)).parts.get(c.COVERAGE.name, {})
 
 
-def outside_opening(month: MonthView) -> Iterator[tuple[str, str, float]]:
-    """Yield (entity, population, I1) over the rows of an entity: of physical machines, where known."""
-    sums: defaultdict[tuple[str, str], list[GroupSums]] = defaultdict(list)
-    for row, one in month.uses.items():
-        if not is_virtual(row.device_class):
-            sums[row.entity, row.population].append(one)
+def _outside_opening(month: Month) -> Iterator[tuple[tuple[str, str], float]]:
+    """Yield (entity, population) → I1 of physical machines, where the rows of an entity hold all of them.
+
+    Rows of small groups that merged are of no entity.
+    """
+    hidden = {
+        (name, one.family.population)
+        for one in month.hidden_uses
+        if not one.family.memo
+        for name in one.entities
+    }
+    sums: defaultdict[tuple[str, Population], list[GroupSums]] = defaultdict(list)
+    for group in month.uses:
+        key = group.key
+        if key.population is None or key.memo or key.autres or (key.entity, key.population) in hidden:
+            continue
+        sums[key.entity or "", key.population].append(group.sums)
     for (entity, population), parts in sorted(sums.items()):
-        key = GroupKey(population=Population(population))
-        found = indicators_of_sums(key, _total(parts), MONTH, month.first, (OUT_OF_HOURS,))
+        of = GroupKey(population=population)
+        found = indicators_of_sums(of, _total(parts), MONTH, month.part.first, (OUT_OF_HOURS,))
         ratio = found.value(c.OUTSIDE_OPENING)
         if ratio is not None:
-            yield entity, population, ratio
+            yield (entity, population.value), ratio
 
 
 def build_month_view(month: Month) -> MonthView:
@@ -141,6 +153,7 @@ def build_month_view(month: Month) -> MonthView:
         tuple(_month_indicators(month, families)),
         Counter(family.population for family, _ in merged),
         Counter(key.population for key in month.withheld),
+        dict(_outside_opening(month)),
     )
 
 

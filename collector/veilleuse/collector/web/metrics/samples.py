@@ -27,7 +27,6 @@ from veilleuse.collector.web.metrics.released_month import (
     MONTH,
     MONTH_BEFORE,
     energy_of,
-    outside_opening,
     times_of,
 )
 from veilleuse.collector.web.metrics.servers import is_virtual
@@ -204,8 +203,8 @@ def _judged_month(out: Exposition, snapshot: Snapshot) -> None:
         machines = "virtual" if one.virtual else "physical"
         out.add(c.COVERAGE, (one.population.value, machines, MONTH_BEFORE, one.kind), before)
         out.add(c.COVERAGE_CHANGE, (one.population.value, machines, one.kind), last / before - 1)
-    for entity, population_, ratio in outside_opening(snapshot.month) if snapshot.month else ():
-        out.add(c.MONTH_OUTSIDE_OPENING, (entity, population_), ratio)
+    for where, ratio in (snapshot.month.outside_opening if snapshot.month else {}).items():
+        out.add(c.MONTH_OUTSIDE_OPENING, where, ratio)
 
 
 def grams_of_month(snapshot: Snapshot, zone: str, energy_millijoules: int | None) -> Grams | None:
