@@ -93,6 +93,12 @@ def _indicator(indicator: str, column: str, *labels: str) -> Callable[[Row], Tol
     return lambda row: _of_pcs(row, indicator, column, *labels)
 
 
+def _own_rows(row: Row) -> Told:
+    """I1 of an entity, without the rows of small groups that merged below it."""
+    if row["level"] != "autres":
+        yield from _of_pcs(row, "I1", "value", "entity", "population")
+
+
 def _all(row: Row, indicator: str, *labels: str) -> Told:
     if row["indicator"] == indicator:
         yield tuple(_label(row, name) for name in labels), row.get("value")
@@ -212,7 +218,7 @@ COMPARED: Final = (
         ("entity", "population"),
         ENTITIES,
         "rows",
-        lambda row: () if row["level"] == "autres" else _of_pcs(row, "I1", "value", "entity", "population"),
+        _own_rows,
     ),
     Compared("sobriete idle", 0, _PC, INDICATORS, "rows", _indicator("I2", "value", *_PC)),
     Compared("sobriete energy", 0, _PC, INDICATORS, "rows", _indicator("I1", "kwh", *_PC)),

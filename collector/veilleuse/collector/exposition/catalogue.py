@@ -262,7 +262,8 @@ OWN_CPU: Final = OWN.gauge(
 )
 OWN_BYTES: Final = OWN.gauge(
     "veilleuse_own_month_wire_bytes",
-    "Bytes of the messages between the collector and its agents in that month, without TLS and TCP.",
+    "Bytes of the messages between the collector and the agents of servers in that month, without TLS and TCP; those "
+    "of PCs are not counted.",
     ("population", "direction"),
 )
 OWN_AVOIDABLE: Final = OWN.gauge(
@@ -282,7 +283,7 @@ OWN_COLLECTOR_CPU: Final = OWN.counter(
 OWN_WIRE: Final = OWN.counter(
     "veilleuse_own_wire_bytes_total",
     "Bytes of the messages between the collector and the agents of servers since its start, without TLS and TCP; "
-    "those of PCs are told by month.",
+    "those of PCs are not counted.",
     ("population", "direction"),
     origin=MetricOrigin.COLLECTOR,
 )

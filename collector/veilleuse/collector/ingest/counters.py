@@ -33,8 +33,8 @@ class Count(StrEnum):
     COLLECTOR_BEHIND = "collector_behind"  # kind: certificate
     STORE_ERRORS = "store_errors"  # kind: full | failing | damaged | lost
     JOBS = "jobs"  # outcome: done | failed
-    RECEIVED_BYTES = "received_bytes"  # population; messages of agents that were let in
-    SENT_BYTES = "sent_bytes"  # population; answers to them
+    RECEIVED_BYTES = "received_bytes"  # population: servers only; messages of answered calls
+    SENT_BYTES = "sent_bytes"  # population: servers only; answers to them
 
 
 COMMIT_BUCKETS_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)

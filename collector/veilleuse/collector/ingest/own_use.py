@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Counts what the running collector uses: CPU time of its processes, and bytes of its agents' calls.
+"""Counts what the running collector uses: CPU time of its processes, and bytes of servers' calls.
 
-The bytes are those of the messages, by population: docs/methodology.md §12, *What Veilleuse itself uses*.
+The bytes are those of the messages; of PCs none are counted: docs/methodology.md §12, *What Veilleuse
+itself uses*.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ from veilleuse.collector.validate.messages import parse_message, parse_push
 from veilleuse.wire import metadata
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
-from veilleuse.wire.vocabulary import DeviceClass
+from veilleuse.wire.vocabulary import DeviceClass, Population
 
 log = logging.getLogger(__name__)
 
@@ -277,10 +277,10 @@ class TelemetryServicer:
             caller = self._authoriser.authorise(_certificate(context))
             with self._admission.call(caller, name):
                 wire = read(until)
-            population = caller.population.value
-            self._health.count(Count.RECEIVED_BYTES, population, len(wire))
             answer = call(wire, caller, until)
-            self._health.count(Count.SENT_BYTES, population, answer.ByteSize())
+            if caller.population is Population.SERVER:  # of PCs they are not counted: docs/privacy.md §4
+                self._health.count(Count.RECEIVED_BYTES, caller.population, len(wire))
+                self._health.count(Count.SENT_BYTES, caller.population, answer.ByteSize())
             return answer
         except Exception as error:
             self._refuse(context, error)

@@ -45,7 +45,7 @@ class AgentsUse(NamedTuple):
     cpu_milliseconds: int | None
     """None also where energy and time together would give the time of fewer than k PCs."""
     received_bytes: int | None
-    """Bytes that the collector received of this population's agents."""
+    """Bytes that the collector received of servers' agents; None for PCs, whose bytes are not counted."""
     sent_bytes: int | None
 
 
@@ -121,7 +121,7 @@ def _agents(
     shows_energy = is_known and (is_exempt or (released == len(machines) and is_safe(energies, k)))
     shows_time = shows_energy and (is_exempt or _time_is_safe(reporting, k))
     received, sent = (
-        None if collector is None else collector.get(f"{population.value}_{name}_bytes", 0)
+        collector.get(f"{population.value}_{name}_bytes", 0) if collector is not None and is_exempt else None
         for name in ("received", "sent")
     )
     return AgentsUse(

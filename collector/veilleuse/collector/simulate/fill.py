@@ -40,6 +40,7 @@ from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import EPOCH_BYTES
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Population
 
 PUSH_RECORDS: Final = 256
 """Records of a push, as a sender reads them from its spool: docs/architecture.md §2."""
@@ -84,8 +85,9 @@ class Pushes:
         self._waiting.append(self._writer.append(checked))
         self.records += len(request.records)
         self.own[OWN_CPU] += _PUSH_CPU_MILLISECONDS
-        self.own[f"{machine.population.value}_{Count.RECEIVED_BYTES}"] += request.ByteSize()
-        self.own[f"{machine.population.value}_{Count.SENT_BYTES}"] += _ANSWER_BYTES
+        if machine.population is Population.SERVER:
+            self.own[f"{machine.population}_{Count.RECEIVED_BYTES}"] += request.ByteSize()
+            self.own[f"{machine.population}_{Count.SENT_BYTES}"] += _ANSWER_BYTES
         while len(self._waiting) >= self._in_flight:
             _require_stored(self._waiting.popleft())
 

@@ -4,14 +4,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from contextlib import closing
 from datetime import date
+
+import pytest
 
 from tests.support.receiving import hello, stream_request
 from veilleuse.collector.ingest.counters import Count, Health
 from veilleuse.collector.ingest.own_use import OwnUse, tree_cpu_milliseconds
+from veilleuse.collector.model.months import OWN_CPU
 from veilleuse.collector.settings import Store
 from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite.reader import SqliteReader
@@ -46,16 +51,21 @@ def test_what_is_taken_is_counted_once_and_given_back():
     assert own.take() == used == {"server_received_bytes": 5}
 
 
-def test_bytes_of_calls_are_counted_by_population(service):
-    """Each message and its answer count, with the population of the caller."""
-    stub, stream = service.agent(Population.WORKSTATION)
-    asked = hello(stream)
-    answer = stub.Hello(asked)
-    pushed = stream_request(stream)
-    stored = stub.Push(pushed)
+def test_only_bytes_of_servers_are_counted(service):
+    """Each message of a server and its answer count; of a PC they would tell its days in contact."""
+    whole = Counter[str]()
+    for population in Population:
+        stub, stream = service.agent(population)
+        asked = hello(stream)
+        answer = stub.Hello(asked)
+        pushed = stream_request(stream)
+        stored = stub.Push(pushed)
+        if population is Population.SERVER:
+            whole["received_bytes"] = asked.ByteSize() + pushed.ByteSize()
+            whole["sent_bytes"] = answer.ByteSize() + stored.ByteSize()
     counts = service.health.snapshot()
-    assert counts["received_bytes"] == {"workstation": asked.ByteSize() + pushed.ByteSize()}
-    assert counts["sent_bytes"] == {"workstation": answer.ByteSize() + stored.ByteSize()}
+    assert {name: counts[name] for name in whole} == {name: {"server": size} for name, size in whole.items()}
+    assert set(OwnUse(service.health).take()) <= {OWN_CPU, *(f"server_{name}" for name in whole)}
 
 
 def test_days_add_up_and_a_month_before_the_first_one_is_not_known(tmp_path):
@@ -74,3 +84,17 @@ def test_days_add_up_and_a_month_before_the_first_one_is_not_known(tmp_path):
             store.note_own_use(date(2026, 5, 3), {})
             assert reader.own_use(first, date(2026, 4, 1)) is None
             assert reader.own_use(date(2026, 3, 31), date(2026, 4, 1)) == {"own_cpu_milliseconds": 0}
+
+
+@pytest.mark.parametrize("population", [Population.WORKSTATION, Population.CLASSROOM])
+def test_the_database_has_no_place_for_bytes_of_pcs(tmp_path, population):
+    """Not even a defect of the collector can store them."""
+    with (
+        closing(
+            create_store(
+                tmp_path / "data", Store(free_bytes_minimum=0), simulated=True, now_unix_milliseconds=1
+            )
+        ) as store,
+        pytest.raises(sqlite3.IntegrityError, match="CHECK"),
+    ):
+        store.note_own_use(date(2026, 3, 1), {f"{population}_received_bytes": 787})

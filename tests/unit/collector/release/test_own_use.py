@@ -24,6 +24,7 @@ from veilleuse.wire.vocabulary import Band, Population
 WATT = 1_000_000
 ON = {Band.OPEN: BandUse(on_idle_milliseconds=1, known_milliseconds=1)}
 COUNTED = {"own_cpu_milliseconds": 100_000, "workstation_received_bytes": 7, "server_sent_bytes": 5}
+"""No collector counts the bytes of the workstations: they are published not even then."""
 
 
 def tower(number: int, seconds: int, watts: int | None = 8) -> IndicatorMachine:
@@ -42,7 +43,7 @@ def test_energy_is_cpu_time_by_the_slope_of_each_machine():
     """10 towers of 8 W for 5 s and 10 of 4 W for 10 s: 800 J. The collector: 100 s of a thread at 6.593 W."""
     machines = [*(tower(n, 5) for n in range(10)), *(tower(n, 10, 4) for n in range(10, 20))]
     month = build_own_use(machines, beside(machines, TOWERS), None, COUNTED)
-    assert month.agents == (AgentsUse(Population.WORKSTATION, 20, 800_000, 150_000, 7, 0),)
+    assert month.agents == (AgentsUse(Population.WORKSTATION, 20, 800_000, 150_000, None, None),)
     assert month.collector_cpu_milliseconds == 100_000
     assert month.collector_energy_millijoules == pytest.approx(659_280, abs=100)
     assert month.energy_millijoules == 800_000 + (month.collector_energy_millijoules or 0)
@@ -95,6 +96,8 @@ def test_servers_are_told_whatever_their_number():
     context = replace(beside((), TOWERS), places={known.host_id: TOWERS})
     (found,) = build_own_use([known], context, None, None).agents
     assert found == AgentsUse(Population.SERVER, 1, 46_000, 2_000, None, None)
+    (counted,) = build_own_use([known], context, None, COUNTED).agents
+    assert (counted.received_bytes, counted.sent_bytes) == (0, 5)
     unknown = replace(known, thread_slope_microwatts=None)
     month = build_own_use([unknown], context, None, COUNTED)
     assert month.agents[0].energy_millijoules is None

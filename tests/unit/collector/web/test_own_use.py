@@ -63,7 +63,7 @@ def data(tmp_path: Path) -> Iterator[Filled]:
 def counted(data: Filled, first: date = OCTOBER) -> None:
     """Note what the collector used on each day."""
     for day in range((END - first).days):
-        used = {"own_cpu_milliseconds": 60_000, "workstation_received_bytes": 100, "server_sent_bytes": 10}
+        used = {"own_cpu_milliseconds": 60_000, "server_received_bytes": 100_000, "server_sent_bytes": 10}
         data.store.note_own_use(first + timedelta(days=day), used)
 
 
@@ -100,7 +100,13 @@ def test_report_metrics_and_page_tell_the_same(data: Filled):
     assert "own_use" not in json.loads(of_one.text)
     parts = {(row["own_part"], row.get("population", "")): row for row in rows}
     pcs, whole = parts["agents", "workstation"], parts.pop(("whole", ""))
-    assert (pcs["n"], pcs["own_received_bytes"], pcs["own_sent_bytes"]) == (12, 3_100, 0)
+    assert (pcs["n"], "own_received_bytes" in pcs, "own_sent_bytes" in pcs) == (12, False, False)
+    servers = parts["agents", "server"]
+    assert (servers["own_received_bytes"], servers["own_sent_bytes"]) == (3_100_000, 310)
+    assert {name: value for name, value in told.items() if "wire" in name} == {
+        "month_wire_bytes/server/received": 3_100_000,
+        "month_wire_bytes/server/sent": 310,
+    }
     assert pcs["kwh_own"] == pytest.approx(12 * 31 * 13 / 3.6e6)
     assert pcs["own_cpu_hours"] == pytest.approx(12 * 31 / 3_600)
     assert whole["kwh_own"] == pytest.approx(sum(row["kwh_own"] for row in parts.values()))
@@ -115,7 +121,11 @@ def test_report_metrics_and_page_tell_the_same(data: Filled):
     )
     assert sum(",own_use," in line for line in csv) == len(rows)
     assert csv[0].endswith(",".join(COLUMNS))
-    assert re.search(r"agents, postes de travail</t.>\s*<td[^>]*>12<", page[page.index("own-h") :])
+    lines = [re.findall(r"<t[dh][^>]*>([^<]*)", line) for line in page[page.index("own-h") :].split("<tr>")]
+    shown = {cells[0]: cells[1:] for cells in lines if cells}
+    assert [shown["agents, postes de travail"][place] for place in (0, -1)] == ["12", "–"]
+    assert shown["agents, serveurs"][-1] == "3,10\u00a0Mo"
+    assert "un seul poste a été en contact" in page
     assert "Pour chaque kWh" in page
 
 

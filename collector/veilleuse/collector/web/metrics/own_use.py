@@ -20,7 +20,7 @@ def add_own_use(out: Exposition, snapshot: Snapshot, k: int) -> None:
     """Add the samples; what is not known has none.
 
     Each call moves the collector's CPU time: where few PCs are enrolled, it is that of the day's first look.
-    Bytes of PCs are told by month only.
+    Bytes are of servers only.
     """
     if snapshot.month_facts.own is not None:
         _month(out, snapshot.month_facts.own, snapshot.fleet.time_zone)
