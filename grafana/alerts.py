@@ -35,7 +35,7 @@ RECORDED: Final = (
     # Of physical servers: virtual machines are a memo line, outside every total. Servers call every quarter.
     (
         "entity_device_class:veilleuse_energy_watts:rate1h",
-        total(f"rate({series(c.ENERGY, PHYSICAL)}[1h])", "entity", "device_class"),
+        total(f"rate({series(c.ENERGY, PHYSICAL)}[1h]) > 0", "entity", "device_class"),
     ),
     (
         "entity:veilleuse_energy_kwh:increase1d",
@@ -47,6 +47,8 @@ RECORDED: Final = (
     ),
 )
 """Name and expression of the recording rules."""
+KEPT_MINUTES: Final = 15
+"""Minutes for which an alert without samples goes on: longer than VeilleuseWebDown takes to mute it."""
 _VALUES: Final = {
     "n": '{{ $value | printf "%.0f" }}',
     "ratio": '{{ $value | printf "%.1f" }}',
@@ -83,6 +85,8 @@ def _alert(condition: Condition, severity: Severity) -> Iterator[str]:
     yield f"        expr: {_quoted(condition.expression(severity))}\n"
     if condition.lasts:
         yield f"        for: {round(condition.lasts.total_seconds() / 60)}m\n"
+    if condition.metric is not UP:  # a collector that stops has mended nothing
+        yield f"        keep_firing_for: {KEPT_MINUTES}m\n"
     yield f"        labels: {{ severity: {severity}, audience: {condition.audience} }}\n"
     yield "        annotations:\n"
     for language, suffix in (("fr", ""), ("en", "_en")):

@@ -67,10 +67,10 @@ COLLECTEUR: Final = Board(
                     3,
                     "free",
                     Form.STAT,
-                    "bytes",
+                    "none",
                     "home",
-                    ((None, "red"), (0, "green")),  # the critical bound of disk_low, which is a ratio
-                    (Query(f"{chosen(c.STORE_FREE)} - {chosen(c.STORE_RESERVE)}", ("free",)),),
+                    judged("disk_low"),
+                    (Query(f"{chosen(c.STORE_FREE)} / {chosen(c.STORE_RESERVE)}", ("free",)),),
                     6,
                     5,
                 ),

@@ -142,9 +142,9 @@ def hourly(metric: Metric, *matchers: str) -> str:
     """Build a rate per second over the last hour.
 
     Counters of servers advance with each call, every 15 minutes: a shorter window would show 0 and then four
-    times the rate.
+    times the rate. A counter that stands still says that nothing is known, not 0.
     """
-    return f"rate({chosen(metric, *matchers)}[1h])"
+    return f"rate({chosen(metric, *matchers)}[1h]) > 0"
 
 
 def increase(metric: Metric, *matchers: str) -> str:

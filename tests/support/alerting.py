@@ -58,7 +58,12 @@ class Watch:
 
     def __enter__(self) -> Self:
         folder, (hook, alertmanager, _, prometheus) = self._folder, self._ports
-        rules = re.sub(r"^ +for: .*\n", "", (RULES / "veilleuse.yml").read_text("utf-8"), flags=re.MULTILINE)
+        rules = re.sub(
+            r"^ +(keep_firing_)?for: .*\n",
+            "",
+            (RULES / "veilleuse.yml").read_text("utf-8"),
+            flags=re.MULTILINE,
+        )
         (folder / "rules.yml").write_text(rules, encoding="utf-8")
         (folder / "prometheus.yml").write_text(
             "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"

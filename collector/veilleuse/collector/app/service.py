@@ -50,7 +50,6 @@ from veilleuse.collector.settings import CollectorSettings, child_environment, n
 from veilleuse.collector.store.directory import FLEET_KEY_FILE, name_remedy
 from veilleuse.collector.validate import clean_facts
 from veilleuse.collector.web.access import read_metrics_auth
-from veilleuse.collector.web.metrics.otlp import OtlpEndpoint
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 
 log = logging.getLogger(__name__)
@@ -203,8 +202,6 @@ def _check_web(settings: CollectorSettings) -> None:
     """Refuse here what the web process would refuse in the log of a child. Raises CollectorError."""
     read_metrics_auth(settings.http)
     require_free(settings.http.address, "http.address")
-    if settings.otlp.endpoint:
-        OtlpEndpoint(settings.otlp)
 
 
 def _authoriser(collector: Collector) -> CertificateAuthoriser:

@@ -74,6 +74,8 @@ class Condition:
     counts_from_start: bool = False
     """True where the page and `doctor` judge the whole counter, since the collector's start."""
     audience: Audience = Audience.OPERATIONS
+    or_absent: bool = False
+    """True where the alert also holds while Prometheus has no such series."""
 
     @property
     def alert(self) -> str:
@@ -104,7 +106,8 @@ class Condition:
                 measured = series
         if self.per is not None:
             measured += f" / {self.per.name}"
-        return f"{measured} {'<' if self.below else '>'} {self._bound(self.bounds[severity])}"
+        compared = f"{measured} {'<' if self.below else '>'} {self._bound(self.bounds[severity])}"
+        return f"{compared} or absent({series})" if self.or_absent else compared
 
     def _bound(self, bound: float) -> str:
         days = bound / _DAY_SECONDS
@@ -179,7 +182,7 @@ UP: Final = Metric("up", MetricType.GAUGE, "1", "Written by Prometheus.", ("job"
 """1 where the scrape succeeded. Prometheus alone has it."""
 
 TABLE: Final = (
-    Condition("web_down", UP, {Severity.CRITICAL: 1}, below=True, where={"job": "veilleuse"}),
+    Condition("web_down", UP, {Severity.CRITICAL: 1}, below=True, where={"job": "veilleuse"}, or_absent=True),
     Condition("collector_down", c.COLLECTOR_UP, {Severity.CRITICAL: 1}, below=True),
     # The levels are those of silence.py: 1 some machines, 2 most of them.
     Condition(

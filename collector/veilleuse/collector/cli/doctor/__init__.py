@@ -20,7 +20,7 @@ import typer
 from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation
 from veilleuse.collector.cli.doctor.closed_years import check_closing
 from veilleuse.collector.cli.doctor.conditions import check_conditions
-from veilleuse.collector.cli.doctor.findings import Check, Finding
+from veilleuse.collector.cli.doctor.findings import Check, Finding, outcome_of
 from veilleuse.collector.cli.doctor.fleet import (
     check_agents,
     check_balance,
@@ -78,12 +78,9 @@ def check_service(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("service", "good", f"version {health['version']} runs as pid {health['pid']}")
         errors = {kind: number for kind, number in health["store_errors"].items() if number}
         if errors:
-            yield Finding(
-                "service",
-                "warning",
-                f"the store had errors since the collector started: {errors}",
-                _READ_THE_LOG,
-            )
+            told = ", ".join(f"{number} {kind}" for kind, number in sorted(errors.items()))
+            text = f"the store had errors since the collector started: {told}"
+            yield Finding("service", outcome_of("store_errors", sum(errors.values())), text, _READ_THE_LOG)
         if why := health["months_not_published"]:
             text = f"months that are due could not be published: {why}"
             yield Finding("months", "failed", text, f"{_READ_THE_LOG}; it tries again every hour")

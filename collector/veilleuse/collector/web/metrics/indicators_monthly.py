@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.calendars.periods import Slice, add_months
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import NIGHTS, TABLE, load_indicator
@@ -180,7 +180,13 @@ class MonthlyFigures:
         with self._open_store() as store:
             k = self._settings.reporting.k_anonymity
             newest = sources_of(store, self._settings.reporting).newest_months(k, today, most=1)
-        due_on = released_on(newest[0].end) if newest else None
+            due = newest[0].end if newest else None
+            while due is not None and released_on(due) <= today:
+                end = add_months(due, 1)
+                if store.closings.has_months(due, end, tuple(Population)) or self._published.waits(due, end):
+                    break
+                due = end  # nobody measured anything in that month: there is nothing to release
+        due_on = released_on(due) if due else None
         before = (first - timedelta(days=1)).replace(day=1)
         own = None
         try:

@@ -120,10 +120,11 @@ class OtlpSender:
     ) -> None:
         """Take a function that collects the families of /metrics, and a clock in Unix seconds.
 
-        Raises ConfigurationError, FetchError: see OtlpEndpoint.
+        Settings that cannot be used are failures too: they never stop the collector.
         """
+        self._settings = settings
         self._interval = float(settings.interval_seconds)
-        self._endpoint = OtlpEndpoint(settings)
+        self._endpoint: OtlpEndpoint | None = None
         self._families = families
         self._clock = clock
         self._reason = ""
@@ -142,6 +143,8 @@ class OtlpSender:
         """Send once; return the seconds to wait until the next time. Logs a failure once, and its end."""
         now = self._clock()
         try:
+            if self._endpoint is None:
+                self._endpoint = OtlpEndpoint(self._settings)
             self._endpoint.send(self._families(), now)
         except CollectorError as error:
             self.failures += 1

@@ -142,10 +142,7 @@ class MetricsWriter:
         """Content type → answer of the last snapshot: 300 requests within a second share one text."""
 
     def make_sender(self, settings: OtlpSettings) -> OtlpSender:
-        """Return a sender of what `write` writes; it may run in another thread.
-
-        Raises ConfigurationError, FetchError.
-        """
+        """Return a sender of what `write` writes; it may run in another thread."""
         sender = OtlpSender(settings, self._registry.collect)
         self._snapshot_collector.otlp = sender
         return sender

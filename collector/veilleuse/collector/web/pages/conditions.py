@@ -77,8 +77,9 @@ def _word(label: str, value: str, w: Words) -> str:
 
 
 def _duration(seconds: float, w: Words) -> str:
-    """Write whole days, or hours below two days; 0 hours once a time has passed."""
-    seconds = max(0.0, seconds)
+    """Write whole days, or hours below two days; "less than an hour" once a time has passed."""
     if seconds >= _DAYS_FROM:
         return w.count("condition_words.days", int(seconds // SECONDS_PER_DAY))
-    return w.count("condition_words.hours", int(seconds // _HOUR))
+    if seconds >= _HOUR:
+        return w.count("condition_words.hours", int(seconds // _HOUR))
+    return w("condition_words.moments")
