@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,7 +80,7 @@ def test_a_released_year_is_valid_and_whole(
         content, told = asked(settings, PERIOD, *words)
         rows = equipment(content)
         assert faults(content) == []
-        assert sorted((row["modele"], int(row["quantite"]), millijoules(row)) for row in rows) == sorted(
+        assert sorted((row["modele"], Decimal(row["quantite"]), millijoules(row)) for row in rows) == sorted(
             (row["device_class"], row["n_fleet"], row["energy_millijoules"]) for row in told["rows"]
         )
         assert total_millijoules(rows) == told["totals"][0]["energy_millijoules"] > 0
@@ -129,17 +131,58 @@ def document(*rows: dict[str, Any]) -> Document:
 
 
 def test_a_laptop_at_home_is_one_machine():
-    """Rows on site and at home count the same machines: the file has them once, with the energy of both."""
+    """Rows on site and at home count the same machines: the file has them once, with the energy of both.
+
+    Each has its part of their time.
+    """
+    on_site = ROW | {"machine_days_fleet": 111 * 365 * 0.9}
     at_home = ROW | {"power_context": "home", "energy_millijoules": 1_487_122_576_250}
-    (row,) = equipment(equipment_file(document(ROW, at_home)).content)
+    at_home |= {"machine_days_fleet": 111 * 365 * 0.1}
+    (row,) = equipment(equipment_file(document(on_site, at_home)).content)
     assert (row["quantite"], row["type"]) == ("111", "Laptop")
     assert millijoules(row) == 4_709_221_491_506 + 1_487_122_576_250
+
+
+def test_machines_that_move_count_once():
+    """Laptops of another entity from November on are 12 in the sum, not 12 twice; no time is not zero."""
+    former = ROW | {"n_fleet": 12, "entity": "Culture", "machine_days_fleet": 12 * 304.0}
+    later = former | {"entity": "Nouveau", "machine_days_fleet": 12 * 61.0, "energy_millijoules": 36}
+    one_hour = former | {"entity": "Eau", "n_fleet": 1, "machine_days_fleet": 1 / 24}
+    content = equipment_file(document(former, later, one_hour)).content
+    assert faults(content) == []
+    rows = {row["nomEntite"]: row for row in equipment(content)}
+    assert [rows[name]["quantite"] for name in ("Culture", "Nouveau", "Eau")] == [
+        "9.9945",
+        "2.0055",
+        "0.0001",
+    ]
+    assert [millijoules(rows[name]) for name in ("Culture", "Nouveau")] == [4_709_221_491_506, 36]
+
+
+def test_a_month_of_summer_time_is_no_part_of_a_machine():
+    """From January to September an hour is lacking: 14 machines stay 14."""
+    row = ROW | {"n_fleet": 14, "machine_days_fleet": 14 * (273 - 1 / 24)}
+    made = document(row)
+    (row,) = equipment(
+        equipment_file(replace(made, head=made.head | {"released_until": "2025-10-01"})).content
+    )
+    assert row["quantite"] == "14"
+
+
+@pytest.mark.parametrize(("listed", "measured", "told"), [(9, 14, "9"), (0, 14, "14"), (0, 0, "1")])
+def test_screens_are_those_of_the_inventory_or_the_measured_ones(listed: int, measured: int, told: str):
+    """Their row has no time of its own, and n_fleet is 0 where no inventory lists them."""
+    screens = ROW | {"device_class": "monitor", "n_fleet": listed, "n": measured}
+    (row,) = equipment(equipment_file(document(screens)).content)
+    assert (row["quantite"], millijoules(row)) == (told, ROW["energy_millijoules"])
 
 
 def test_what_the_report_does_not_know_stays_empty():
     """A class without energy has an empty cell, not zero; the user is told of how many machines."""
     other = {name: value for name, value in ROW.items() if name != "energy_millijoules"}
-    made = equipment_file(document(ROW, other | {"device_class": "other", "n_fleet": 7}))
+    made = equipment_file(
+        document(ROW, other | {"device_class": "other", "n_fleet": 7, "machine_days_fleet": 6.5 * 365})
+    )
     assert faults(made.content) == []
     assert [row["consoElecAnnuelle"] == "" for row in equipment(made.content)] == [False, True]
     assert made.machines_without_energy == 7
@@ -168,11 +211,13 @@ def test_names_of_other_people_do_no_harm():
     assert len(equipment(once)) > len(EVERYTHING) * 0.9, "names that are plain text stay apart"
 
 
-@pytest.mark.parametrize("quantity", [1, 7, 9, 10, 99, 254, 12_000, 999_999])
-def test_a_row_gives_its_millijoules_back(quantity: int):
+@pytest.mark.parametrize(
+    "quantity", ["0.0001", "0.9999", "1", "7", "9.9945", "10", "99", "12000.0027", "999999"]
+)
+def test_a_row_gives_its_millijoules_back(quantity: str):
     """Whatever the number of machines, the written kWh times it is the group's energy to the millijoule."""
     for energy in (0, 1, 36, 3_599_999_999, 10**12 + 7, 9 * 10**15 + 1, 10**18 + 3):
-        row = {"consoElecAnnuelle": kwh_each(energy, quantity), "quantite": str(quantity)}
+        row = {"consoElecAnnuelle": kwh_each(energy, Decimal(quantity)), "quantite": quantity}
         assert millijoules(row) == energy, row
         assert "E" not in row["consoElecAnnuelle"]
 
