@@ -309,8 +309,10 @@ def sum_fleet(
     new_sum = partial(_Sum, is_observed=is_observed, random_roll_out=random_roll_out)
     groups, whole = defaultdict[GroupKey, _Sum](new_sum), new_sum()
     homes, incomplete = set[PeriodHomeShare](), set[GroupKey]()
+    since = None
     for month, rows in months:
         inside = [(row.key, row) for row in rows if is_inside(row.key, query.entities)]
+        since = since or (month.first if inside else None)
         homes |= {_home_share(row.key, row.home) for _, row in inside if row.home is not None}
         if is_observed:
             inside, cut = observed_rows(inside, query)
@@ -327,7 +329,7 @@ def sum_fleet(
     is_cut = OF_TOTAL.over(part.first, part.end) in incomplete
     total = whole.row(_total_key(shown), is_incomplete=is_cut) if shown else None
     memo = tuple(row for row in made if row.key.memo)
-    return PeriodFigures(part.first, part.end, shown, memo, total, (), tuple(sorted(homes)))
+    return PeriodFigures(part.first, part.end, shown, memo, total, (), tuple(sorted(homes)), since=since)
 
 
 def _representativeness(row: FleetRow) -> Representativeness:

@@ -17,9 +17,12 @@ import pytest
 from tests.support.closed_years import lead_commands_to
 from tests.support.filled import Filled
 from tests.support.hostile import EVERYTHING
+from tests.support.machines import settings_in
 from tests.support.numecoeval import COUNTRIES, equipment, faults, millijoules, total_millijoules
 from tests.support.publishing import publish_months
+from tests.support.reading import DOOR_TOKEN, Reading
 from tests.support.rolled import roll, server_day, workstation_days
+from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli import report
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.documents.document import Document
@@ -101,12 +104,15 @@ def test_a_part_of_a_year_is_said(
     settings = fill(tmp_path / "data", 24, 6)
     lead_commands_to(settings, monkeypatch)
     energies = []
-    for first, is_part in (("2025-01-01", False), ("2025-06-01", True)):
+    for first in ("2025-01-01", "2025-06-01"):
         content, told = asked(settings, ("--from", first, "--to", "2026-01-01"))
         assert faults(content) == []
         energies.append(total_millijoules(equipment(content)))
         assert energies[-1] == told["totals"][0]["energy_millijoules"] > 0
-        assert ("the kWh are of 2025-06-01 to 2025-12-31" in capsys.readouterr().err) is is_part
+        assert "the kWh are of 2025-06-01 to 2025-12-31" in capsys.readouterr().err
+        rows = equipment(content)
+        assert {row["nomSourceDonnee"][:31] for row in rows} == {"Veilleuse_2025-06-01_2025-12-31"}
+        assert sum(Decimal(row["quantite"]) for row in rows) == 26
     assert energies[0] == energies[1], "nothing was in service before June"
     for first, end, why in (
         ("2024-01-01", "2025-01-01", "2024-01 is not released: begin with the first released month"),
@@ -116,6 +122,34 @@ def test_a_part_of_a_year_is_said(
         assert run(["report", "numecoeval", *words]) == 2
         assert why in capsys.readouterr().err
     assert not (tmp_path / "no.csv").exists()
+
+
+def test_the_page_gives_the_file_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Byte for byte: of a first year from June on, and of the closed one, with its revision."""
+    monkeypatch.setattr(report, "today", NOW.date)
+    settings = settings_in(tmp_path)
+    initialise(settings)
+    fill(settings.data_dir, 24, 6)
+    lead_commands_to(settings, monkeypatch)
+    for revision in ("", "_2025-r1"):
+        if revision:
+            assert run(["close", "2025"]) == 3, "provisionally: nobody signed it off"
+        content, _ = asked(settings, PERIOD)
+        with (
+            Filled(settings.data_dir, clock=NOW.timestamp) as filled,
+            Reading(filled, door_token=DOOR_TOKEN, clock=NOW.timestamp) as reading,
+        ):
+            reader = reading.account(f"reader{revision}")
+            answer = reading.get("/bilan?year=2025&format=numecoeval", reader)
+        assert answer.content == content
+        (named,) = {
+            row["nomSourceDonnee"].removesuffix("_sample")
+            for row in equipment(content)
+            if row["modele"] == "tower"
+        }
+        assert named == f"Veilleuse_2025-06-01_2025-12-31{revision}"
+        name = answer.headers["content-disposition"].partition("filename=")[2]
+        assert name == '"veilleuse-2025-numecoeval-2025-06-01-2025-12-31.csv"'
 
 
 ROW: Final = {
@@ -163,10 +197,9 @@ def test_a_month_of_summer_time_is_no_part_of_a_machine():
     """From January to September an hour is lacking: 14 machines stay 14."""
     row = ROW | {"n_fleet": 14, "machine_days_fleet": 14 * (273 - 1 / 24)}
     made = document(row)
-    (row,) = equipment(
-        equipment_file(replace(made, head=made.head | {"released_until": "2025-10-01"})).content
-    )
-    assert row["quantite"] == "14"
+    until = replace(made, head={**made.head, "released_until": "2025-10-01"})
+    (item,) = equipment(equipment_file(until).content)
+    assert item["quantite"] == "14"
 
 
 @pytest.mark.parametrize(("listed", "measured", "told"), [(9, 14, "9"), (0, 14, "14"), (0, 0, "1")])

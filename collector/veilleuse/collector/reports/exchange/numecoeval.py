@@ -21,7 +21,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, Final
 
 from veilleuse.collector.account.server_rooms import OTHER_ROOM
-from veilleuse.collector.documents.document import Document, Row, clean, last_released_day
+from veilleuse.collector.documents.document import RELEASED_FROM, Document, Row, clean, last_released_day
 from veilleuse.collector.documents.formats.csv import cell
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.factors.static import APART, country_of, fold
@@ -29,6 +29,7 @@ from veilleuse.collector.model.inventory import ENTITY_SEPARATOR, InventoryClass
 from veilleuse.collector.model.query import Basis
 from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.collector.reports.emissions_document import BASIS
+from veilleuse.collector.reports.summaries.rows import number
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import DeviceClass
 
@@ -105,6 +106,8 @@ class EquipmentFile:
 
     content: bytes
     rows: int
+    first: date
+    """First day of the first month with figures."""
     last: date
     """Last day in the figures."""
     is_whole_year: bool
@@ -131,7 +134,7 @@ def equipment_file(document: Document) -> EquipmentFile:
         lacking += Decimal(row["quantite"]) if row["consoElecAnnuelle"] == "" else 0
         writer.writerow(row.get(name, "") for name in HEADER)
     is_whole = (first.month, first.day) == (1, 1) and (last.month, last.day) == (12, 31)
-    return EquipmentFile(text.getvalue().encode(), len(groups), last, is_whole, math.ceil(lacking))
+    return EquipmentFile(text.getvalue().encode(), len(groups), first, last, is_whole, math.ceil(lacking))
 
 
 _Key = tuple[str, str, str, str]
@@ -173,19 +176,19 @@ def mean_number(rows: Iterable[Row], days: int) -> Decimal:
     the most in a month, or the measured ones where no inventory lists them. The rest of a room is one item.
     """
     rows = list(rows)
-    number = _most(rows, "n_fleet") or _most(rows, "n") or 1
-    time = math.fsum(row.get("machine_days_fleet") or 0 for row in rows)
+    machines = _most(rows, "n_fleet") or _most(rows, "n") or 1
+    time = math.fsum(number(row, "machine_days_fleet") or 0 for row in rows)
     mean = Decimal(repr(time)) / days
-    if not mean or abs(mean - number) * days * 12 <= number:  # in service all the time; clocks changed
-        return Decimal(number)
+    if not mean or abs(mean - machines) * days * 12 <= machines:  # in service all the time; clocks changed
+        return Decimal(machines)
     return max(mean.quantize(LEAST), LEAST)
 
 
 def _most(rows: Iterable[Row], column: str) -> int:
     """Return the machines of a group; on site and at home they are the same."""
-    machines = Counter[object]()
+    machines = Counter[bool]()
     for row in rows:
-        machines[row.get("power_context") == PowerContext.HOME] += row.get(column) or 0
+        machines[row.get("power_context") == PowerContext.HOME] += round(number(row, column) or 0)
     return max(machines.values(), default=0)
 
 
@@ -247,4 +250,4 @@ def _period(document: Document) -> tuple[date, date]:
             f"only released months are written for NumEcoEval, and {first.isoformat()[:7]} is not released: begin with the first "
             "released month of the year"
         )
-    return first, last
+    return max(first, date.fromisoformat(str(head.get(RELEASED_FROM, first)))), last
