@@ -137,6 +137,9 @@ def test_a_declared_power_stands_in_where_nothing_is_known(
     assert (replaced["switch"]["basis"], replaced["tower"]) == ("declared_power", before["rows"]["tower"])
     assert replaced["switch"]["kwh_total"] == pytest.approx(2 * 65 * HOURS / 1000)
 
+    assert imported(tmp_path, LIST, *NETWORK) == 3
+    assert "not taken: switch, 65 W: the power declared before stays" in capsys.readouterr().out
+
     for name in ("switch", "other"):
         assert run(["inventory", "powers", "remove", name]) == 0
     publish(settings)
@@ -188,6 +191,12 @@ def test_what_cannot_be_taken_is_refused(
     ):
         assert imported(tmp_path, LIST, *words) == 2
         assert said in capsys.readouterr().err
+    again = tmp_path / "again.csv"
+    again.write_text(LIST)
+    assert imported(tmp_path, LIST, str(again), *NETWORK) == 2
+    assert "again.csv holds the same as" in capsys.readouterr().err
+    assert imported(tmp_path, TOWERS.replace("400", "4000"), "--dry-run") == 3
+    assert "4000 W for tower: one draws 7.2 to 720 W while on" in capsys.readouterr().out
     wrong = LIST.replace("55 W", "much")
     assert imported(tmp_path, wrong, *NETWORK, "--dry-run", "--json") == 3
     found = json.loads(capsys.readouterr().out)
