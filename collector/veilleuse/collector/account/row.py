@@ -130,6 +130,8 @@ class PeriodFigures:
     """Rooms without their servers' energy; not yet in a row or total (yearly_rooms)."""
     since: date | None = None
     """Of released months: first day of the first month with a device."""
+    declared: frozenset[str] = frozenset()
+    """Of released months: classes with energy at a declared power."""
 
     @property
     def incomplete(self) -> bool:

@@ -189,6 +189,8 @@ class _Sum:
     room_millijoules: int = 0
     has_machines: bool = False
     is_observed: bool = False
+    declared_millijoules: int = 0
+    """Part of the energy that a declared power gives."""
     is_declared: bool = False
     random_roll_out: bool = False
     places: Counter[Place] = field(default_factory=Counter)
@@ -197,7 +199,9 @@ class _Sum:
         """Add a row of one month."""
         self.fleet.add(row)
         key, measured = row.key, row.measured
-        self.is_declared |= row.source is Source.DECLARED
+        if row.source is Source.DECLARED:
+            self.is_declared = True
+            self.declared_millijoules += _declared_part(row)
         if key.device_class != MONITOR or not self.has_machines:
             if key.device_class != MONITOR and not self.has_machines:
                 self.has_machines = True  # a machine and its screens count once
@@ -266,6 +270,8 @@ class _Sum:
             representativeness=self._representativeness(),
             basis=EstimateBasis.OBSERVED
             if self.is_observed
+            else EstimateBasis.DECLARED
+            if 2 * self.declared_millijoules > energy
             else EstimateBasis.CENSUS
             if self.sampled == {Representativeness.CENSUS}
             else EstimateBasis.SAMPLE
@@ -309,10 +315,11 @@ def sum_fleet(
     new_sum = partial(_Sum, is_observed=is_observed, random_roll_out=random_roll_out)
     groups, whole = defaultdict[GroupKey, _Sum](new_sum), new_sum()
     homes, incomplete = set[PeriodHomeShare](), set[GroupKey]()
-    since = None
+    since, declared = None, set[str]()
     for month, rows in months:
         inside = [(row.key, row) for row in rows if is_inside(row.key, query.entities)]
         since = since or (month.first if inside else None)
+        declared |= {str(key.device_class) for key, row in inside if _declared_part(row)}
         homes |= {_home_share(row.key, row.home) for _, row in inside if row.home is not None}
         if is_observed:
             inside, cut = observed_rows(inside, query)
@@ -329,7 +336,13 @@ def sum_fleet(
     is_cut = OF_TOTAL.over(part.first, part.end) in incomplete
     total = whole.row(_total_key(shown), is_incomplete=is_cut) if shown else None
     memo = tuple(row for row in made if row.key.memo)
-    return PeriodFigures(part.first, part.end, shown, memo, total, (), tuple(sorted(homes)), since=since)
+    return PeriodFigures(
+        part.first, part.end, shown, memo, total, (), tuple(sorted(homes)), (), since, frozenset(declared)
+    )
+
+
+def _declared_part(row: FleetRow) -> int:
+    return row.default_millijoules if row.source is Source.DECLARED else 0
 
 
 def _representativeness(row: FleetRow) -> Representativeness:

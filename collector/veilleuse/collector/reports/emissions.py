@@ -230,6 +230,8 @@ def released_report(
     query, closed = sources.add_perimeters(query), _closed_revision(sources, query)
     statement, periods, data = _read_released(sources, query, stretches, closed, random_roll_out)
     facts = _released_facts(query, stretches)
+    used = sorted(frozenset[str]().union(*(one.declared for one in periods)))
+    facts[emissions_report.DECLARED_POWERS] = used or None
     since = min((one.since for one in periods if one.since), default=query.first)
     if since > query.first:
         facts[RELEASED_FROM] = since.isoformat()
