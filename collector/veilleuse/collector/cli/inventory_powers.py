@@ -40,7 +40,7 @@ from veilleuse.collector.inventory.csv_table import MAXIMUM_BYTES
 from veilleuse.collector.inventory.declared_powers import PowerOutcome, PowerReading
 from veilleuse.collector.inventory.mapping import MAXIMUM_BYTES as MAPPING_BYTES
 from veilleuse.collector.inventory.mapping import InventoryMapping, read_mapping
-from veilleuse.collector.model.inventory import MINUTES_PER_DAY, DeclaredPower
+from veilleuse.collector.model.inventory import MINUTES_PER_DAY, DeclaredPower, DeclaredPowers
 from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIWATTS_PER_WATT
@@ -99,9 +99,7 @@ def import_powers(
             powers.read_carbon(reading, words, data, name, item, column)
         else:
             powers.read_greenit(reading, words, data, name, unit, settings.reporting.k_anonymity)
-    minutes = None if hours_on is None else round(hours_on * 60)
-    with factor_reader(settings) as reader:
-        in_force = reader.declared_powers().by_class
+    minutes, in_force = None if hours_on is None else round(hours_on * 60), _in_force(settings).by_class
     made = list(powers.outcomes(reading, class_defaults(), replace or (), minutes, in_force))
     taken = [one.power for one in made if one.power is not None]
     if taken and not dry_run:
@@ -114,8 +112,7 @@ def import_powers(
 @app.command(name="list")
 def list_powers(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the declared powers in force."""
-    with factor_reader(load_settings(config)) as reader:
-        found = reader.declared_powers()
+    found = _in_force(load_settings(config))
     if as_json:
         print_json(
             {
@@ -147,6 +144,11 @@ def _declare(
 ) -> None:
     who = getpass.getuser()
     run_operation(settings, "powers_declare", powers=declared, removed=removed, who=who, why=why)
+
+
+def _in_force(settings: CollectorSettings) -> DeclaredPowers:
+    with factor_reader(settings) as reader:
+        return reader.declared_powers()
 
 
 def _read(files: list[Path]) -> Iterator[tuple[str, bytes]]:

@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from fractions import Fraction
 from functools import partial
@@ -46,6 +46,7 @@ from veilleuse.collector.release.rows import (
     Source,
     is_inside,
     observed_rows,
+    split_at_home,
 )
 from veilleuse.wire.ladder import MEASURED, Method
 
@@ -327,7 +328,7 @@ def sum_fleet(
         for key, row in inside:
             if not row.key.memo:
                 whole.add(month, row)
-            for one in _at_home(row):
+            for one in split_at_home(row):
                 at = key if one.key is row.key else key._replace(power_context=PowerContext.HOME)
                 groups[_group(at, query).over(part.first, part.end)].add(month, one)
     made = [group.row(key, is_incomplete=key in incomplete) for key, group in groups.items()]
@@ -364,27 +365,6 @@ def _group(key: GroupKey, query: Query) -> GroupKey:
 def _home_share(key: GroupKey, home: HomePart) -> PeriodHomeShare:
     share = Fraction(home.share_ppm, MILLION)
     return PeriodHomeShare(key.entity or "", key.device_class or "", share, home.declared_by)
-
-
-def _at_home(row: FleetRow) -> Iterator[FleetRow]:
-    """Yield the parts of a row on site and at home; the errors of both are those of the whole."""
-    if row.home is None:
-        yield row
-        return
-    values = {
-        name: getattr(row, name)
-        for name in (
-            "fleet_milliseconds",
-            "known_milliseconds",
-            "known_millijoules",
-            "extrapolated_millijoules",
-            "default_millijoules",
-        )
-    }
-    at_home = {name: value * row.home.share_ppm // MILLION for name, value in values.items()}
-    if row.home.share_ppm < MILLION:
-        yield replace(row, **{name: value - at_home[name] for name, value in values.items()})
-    yield replace(row, key=row.key._replace(power_context=PowerContext.HOME), **at_home)
 
 
 def _total_key(rows: Collection[FigureRow]) -> GroupKey:

@@ -142,9 +142,6 @@ def test_a_declared_power_stands_in_where_nothing_is_known(
     assert (replaced["switch"]["basis"], replaced["tower"]) == ("declared_power", before["rows"]["tower"])
     assert replaced["switch"]["kwh_total"] == pytest.approx(2 * 65 * HOURS / 1000)
 
-    assert imported(tmp_path, LIST, *NETWORK) == 3
-    assert "not taken: switch, 65 W: the power declared before stays" in capsys.readouterr().out
-
     for name in ("switch", "other"):
         assert run(["inventory", "powers", "remove", name]) == 0
     publish(settings)
@@ -187,6 +184,18 @@ def test_a_row_that_is_mostly_declared_says_so(tmp_path: Path, monkeypatch: pyte
     now = told(tmp_path, "released")
     assert (now["rows"]["tower"]["basis"], now["head"]["declared_powers"]) == ("declared_power", ["tower"])
     assert now["rows"]["tower"]["n"] == 12
+
+
+def test_a_power_declared_before_stays(
+    tmp_path: Path, settings: CollectorSettings, capsys: pytest.CaptureFixture[str]
+):
+    """Without --replace a second import does not change it, and the shipped default is not what stays."""
+    assert imported(tmp_path, LIST, *NETWORK, "--replace", "switch") == 0
+    assert imported(tmp_path, LIST.replace("65", "75"), *NETWORK) == 3
+    assert "not taken: switch, 75 W: the power declared before stays" in capsys.readouterr().out
+    assert run(["inventory", "powers", "list", "--json"]) == 0
+    powers = json.loads(capsys.readouterr().out)["powers"]
+    assert {one["device_class"]: one["milliwatts"] for one in powers} == {"switch": 65_000, "other": 50_000}
 
 
 def test_the_file_for_numecoeval_names_the_basis(tmp_path: Path, settings: CollectorSettings):
