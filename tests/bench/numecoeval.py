@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+from decimal import Decimal
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -35,10 +36,10 @@ def main() -> int:
         content, report = file.read_bytes(), json.loads(told.read_text())
     rows, wrong = equipment(content), faults(content)
     difference = total_millijoules(rows) - sum(row["energy_millijoules"] for row in report["totals"])
-    machines = sum(int(row["quantite"]) for row in rows)
+    machines = sum(Decimal(row["quantite"]) for row in rows)
     print(*wrong, sep="\n", end="\n" if wrong else "")
     print(
-        f"{len(rows)} rows of {machines:,} items, {len(wrong)} refused; "
+        f"{len(rows)} rows of {machines:,.1f} items, {len(wrong)} refused; "
         f"{sum(row['kwh_total'] for row in report['totals']):,.3f} kWh, difference {difference} mJ"
     )
     return int(bool(wrong or difference))

@@ -23,7 +23,7 @@ HEADER: Final = (
 MANDATORY: Final = ("nomEquipementPhysique", "modele", "quantite", "type", "paysDUtilisation")
 PATTERNS: Final = {
     "nomEquipementPhysique": "[A-Za-z0-9_-]+",  # of imports to digital services, the strictest
-    "quantite": r"[1-9]\d*",
+    "quantite": r"(?=.*[1-9])\d+(\.\d+)?",  # a Double above 0
     "consoElecAnnuelle": r"\d+(\.\d+)?",  # a comma is refused
     "dateAchat": r"\d{4}-\d\d-\d\d",
     "dateRetrait": r"\d{4}-\d\d-\d\d",
@@ -95,7 +95,7 @@ def millijoules(row: Mapping[str, str]) -> int:
 
     Without a data centre there is no PUE.
     """
-    kwh = Decimal(row["consoElecAnnuelle"] or 0) * int(row["quantite"])
+    kwh = Decimal(row["consoElecAnnuelle"] or 0) * Decimal(row["quantite"])
     return round(kwh * MILLIJOULES_PER_KWH)
 
 

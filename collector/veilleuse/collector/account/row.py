@@ -128,6 +128,10 @@ class PeriodFigures:
     """Shares of laptops' energy at home, where telework days are declared."""
     rooms: tuple[RoomFigure, ...] = ()
     """Rooms without their servers' energy; not yet in a row or total (yearly_rooms)."""
+    since: date | None = None
+    """Of released months: first day of the first month with a device."""
+    declared: frozenset[str] = frozenset()
+    """Of released months: classes with energy at a declared power."""
 
     @property
     def incomplete(self) -> bool:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -30,6 +31,7 @@ from veilleuse.collector.cli.shared import (
     read_text,
     run_operation,
 )
+from veilleuse.collector.derive.priors import SCREEN_MICROWATTS, STATE_POWERS
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.estimator import class_defaults
 from veilleuse.collector.inventory import declared_powers as powers
@@ -38,12 +40,15 @@ from veilleuse.collector.inventory.csv_table import MAXIMUM_BYTES
 from veilleuse.collector.inventory.declared_powers import PowerOutcome, PowerReading
 from veilleuse.collector.inventory.mapping import MAXIMUM_BYTES as MAPPING_BYTES
 from veilleuse.collector.inventory.mapping import InventoryMapping, read_mapping
-from veilleuse.collector.model.inventory import MINUTES_PER_DAY, DeclaredPower
+from veilleuse.collector.model.inventory import MINUTES_PER_DAY, DeclaredPower, DeclaredPowers
+from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIWATTS_PER_WATT
 
 app = typer.Typer(**APP)
 
+USUAL_HOURS: Final = 8
+"""Hours on in an open day."""
 _MOST_LINES: Final = 20
 
 
@@ -88,15 +93,14 @@ def import_powers(
     _require("--unit", [unit], tuple(powers.UNITS))
     _require("--replace", replace or [], tuple(class_defaults()))
     settings = load_settings(config)
-    reading, words = PowerReading(form, shown(files[0].name)), _words(mapping)
-    for file in files:
-        data, name = read_content(file, MAXIMUM_BYTES, IN_PARTS), shown(file.name)
+    reading, words = PowerReading(form, shown(files[0].name), _usual_milliwatts()), _words(mapping)
+    for name, data in _read(files):
         if form == powers.CARBON:
             powers.read_carbon(reading, words, data, name, item, column)
         else:
             powers.read_greenit(reading, words, data, name, unit, settings.reporting.k_anonymity)
-    minutes = None if hours_on is None else round(hours_on * 60)
-    made = list(powers.outcomes(reading, class_defaults(), replace or (), minutes))
+    minutes, in_force = None if hours_on is None else round(hours_on * 60), _in_force(settings).by_class
+    made = list(powers.outcomes(reading, class_defaults(), replace or (), minutes, in_force))
     taken = [one.power for one in made if one.power is not None]
     if taken and not dry_run:
         _declare(settings, [one.document for one in taken], [], why or f"import of {reading.file}")
@@ -108,8 +112,7 @@ def import_powers(
 @app.command(name="list")
 def list_powers(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the declared powers in force."""
-    with factor_reader(load_settings(config)) as reader:
-        found = reader.declared_powers()
+    found = _in_force(load_settings(config))
     if as_json:
         print_json(
             {
@@ -141,6 +144,38 @@ def _declare(
 ) -> None:
     who = getpass.getuser()
     run_operation(settings, "powers_declare", powers=declared, removed=removed, who=who, why=why)
+
+
+def _in_force(settings: CollectorSettings) -> DeclaredPowers:
+    with factor_reader(settings) as reader:
+        return reader.declared_powers()
+
+
+def _read(files: list[Path]) -> Iterator[tuple[str, bytes]]:
+    """Yield names and contents. Raises UsageError for one that is there twice: it would count twice."""
+    read: dict[bytes, Path] = {}
+    for file in files:
+        data = read_content(file, MAXIMUM_BYTES, IN_PARTS)
+        if data in read:
+            raise UsageError(f"{file} holds the same as {read[data]}: name each file once")
+        read[data] = file
+        yield shown(file.name), data
+
+
+def _usual_milliwatts() -> dict[str, int]:
+    """Return the power while on that our default of each class is made of.
+
+    A default that is only a mean over the day is taken for one of USUAL_HOURS.
+    """
+    known: dict[str, int] = {name: one.active_microwatts for name, one in STATE_POWERS.items()}
+    known[EnergyClass.MONITOR] = SCREEN_MICROWATTS[1]
+    found = {}
+    for name, one in class_defaults().items():
+        hours = 24 if name in powers.ALWAYS_ON else USUAL_HOURS
+        spread = one.microwatts[0] * 24 // hours
+        on = spread if hours == 24 else known.get(name, spread)
+        found[name] = on // MICROWATTS_PER_MILLIWATT
+    return found
 
 
 def _require(option: str, words: list[str], allowed: tuple[str, ...]) -> None:

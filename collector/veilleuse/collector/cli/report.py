@@ -248,7 +248,7 @@ def numecoeval(
     _print_notes(found.document.head, 0)
     if not made.is_whole_year:
         print_note(
-            f"note: the kWh are of {first} to {made.last}, and NumEcoEval reads them as those of a year"
+            f"note: the kWh are of {made.first} to {made.last}, and NumEcoEval reads them as those of a year"
         )
     if count := made.machines_without_energy:
         print_note(

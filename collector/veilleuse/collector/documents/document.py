@@ -70,6 +70,8 @@ text.
 LANGUAGES: Final = ("fr", "en")
 PUBLIC: Final = "public"
 """Key of the head: the report is rounded, so that it may be published beside the months of the API."""
+RELEASED_FROM: Final = "released_from"
+"""First day of the first released month with a device, where the period begins before it."""
 RELEASED_UNTIL: Final = "released_until"
 """Field of a released report's head: end of its last month, exclusive."""
 UNDER_WAY_UNTIL: Final = "under_way_until"

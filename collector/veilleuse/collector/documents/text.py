@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from veilleuse.collector.documents.document import (
     LANGUAGES,
+    RELEASED_FROM,
     RELEASED_UNTIL,
     SHOWN,
     UNDER_WAY_UNTIL,
@@ -45,7 +46,7 @@ from veilleuse.wire.units import (
 )
 
 SIGNIFICANT: Final = 3
-HEAD_DAYS: Final = ("from", "to", UNDER_WAY_UNTIL, RELEASED_UNTIL, "inventory_imported_on")
+HEAD_DAYS: Final = ("from", "to", UNDER_WAY_UNTIL, RELEASED_FROM, RELEASED_UNTIL, "inventory_imported_on")
 """Entries of a document's head that are days."""
 DASH: Final = "–"
 NO_BREAK: Final = "\u00a0"

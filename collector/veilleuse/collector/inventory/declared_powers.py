@@ -47,6 +47,8 @@ ALWAYS_ON: Final = frozenset(
     }
 )
 """Classes that are on all year; of the others a declared power needs its time on."""
+BAND: Final = 10
+"""A power is refused below the usual one ÷ BAND, and above the usual one × BAND."""
 _POWER: Final = ("power consumption", "puissance consommee")
 _GREENIT: Final = ("type", "machines", "consumption", "uptime")
 
@@ -64,6 +66,10 @@ class PowerReading:
 
     source: str
     file: str
+    usual: Mapping[str, int] = field(default_factory=dict)
+    """Device class → usual power while on, milliwatts. Of other classes a power has one wide band."""
+    counted: dict[tuple[str, ...], str] = field(default_factory=dict)
+    """Device or type → where its power was read."""
     declared: dict[str, list[_Declared]] = field(default_factory=dict)
     """Device class → its powers."""
     without: int = 0
@@ -109,8 +115,10 @@ def read_carbon(
             reading.rows.refuse(refusal)
             continue
         kind, model = (row.cells[fields[one]] if one in fields else "" for one in ("type", "model"))
+        number = tidy(row.cells[fields["id"]]) if "id" in fields else ""
+        key = ("device", item, number) if number else None
         place = where, table.columns[power]
-        _add_watts(reading, words, place, (item, tidy(kind), tidy(model)), row.cells[power])
+        _add_watts(reading, words, place, (item, tidy(kind), tidy(model)), row.cells[power], key)
 
 
 def read_greenit(
@@ -139,20 +147,27 @@ def read_greenit(
                 raise CellError("no time on", "leave out types that were never on")
             column = "consumption"
             joules = decimal_of(cells[column]) * UNITS[unit]
-            milliwatts = _milliwatts(joules / seconds, " (is it in Wh? --unit says so)")
+            declared = _Declared(
+                _milliwatts(joules / seconds, " (is it in Wh? --unit says so)"), seconds, machines
+            )
+            kind = tidy(cells["type"])
+            _add(reading, words, where, ("computer", kind, ""), declared, ("sum", folded(kind)))
         except CellError as error:
             reading.rows.refuse(Refusal(where, column, error.what, error.remedy))
-            continue
-        _add(reading, words, ("computer", tidy(cells["type"]), ""), _Declared(milliwatts, seconds, machines))
 
 
 def outcomes(
-    reading: PowerReading, shipped: Collection[str], replaced: Collection[str], minutes_on: int | None
+    reading: PowerReading,
+    shipped: Collection[str],
+    replaced: Collection[str],
+    minutes_on: int | None,
+    in_force: Collection[str] = (),
 ) -> Iterator[PowerOutcome]:
     """Yield what becomes of each class.
 
-    `shipped`: classes with a default of ours, which stays unless the class is in `replaced`. `minutes_on`:
-    time on in an open day of classes that are not always on.
+    `shipped`: classes with a default of ours. What holds of them stays unless the class is in `replaced`.
+    `minutes_on`: time on in an open day of classes that are not always on. `in_force`: classes that have a
+    declared power already.
     """
     for device_class, declared in sorted(reading.declared.items()):
         weight, items = sum(one.weight for one in declared), sum(one.items for one in declared)
@@ -160,6 +175,8 @@ def outcomes(
         minutes = MINUTES_PER_DAY if device_class in ALWAYS_ON else minutes_on
         if device_class in shipped and device_class not in replaced:
             why = f"the shipped default stays: --replace {device_class} takes the declared one"
+            if device_class in in_force:
+                why = f"the power declared before stays: --replace {device_class} takes this one"
         elif minutes is None:
             why = "nobody says how long it is on: --hours-on gives the hours of an open day"
         else:
@@ -198,7 +215,8 @@ def _read_types(reading: PowerReading, words: InventoryMapping, data: bytes, nam
             place = where, "power_consumption"
             power = thing["power_consumption"]
             text = "" if power is None else str(power)
-            _add_watts(reading, words, place, (kind[0], tidy(thing[kind[1]]), ""), text)
+            key = ("type", kind[0], str(thing["id"])) if "id" in thing else None
+            _add_watts(reading, words, place, (kind[0], tidy(thing[kind[1]]), ""), text, key)
 
 
 def _kind(thing: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -214,19 +232,21 @@ def _add_watts(
     place: tuple[str, str],
     kind: tuple[str, str, str],
     cell: str,
+    key: tuple[str, ...] | None,
 ) -> None:
-    """Add the power in a cell, in watts. `place`: row and column. `kind`: item, type and model."""
+    """Add the power in a cell, in watts. `place`: row and column. `kind`: item, type and model.
+
+    `key`: the device or type, where it has a number.
+    """
     try:
         text = tidy(cell).removesuffix("W").strip()
         watts = Decimal(0) if is_blank(text) else decimal_of(text)
         if not watts:
             reading.without += 1
             return
-        milliwatts = _milliwatts(watts)
+        _add(reading, words, place[0], kind, _Declared(_milliwatts(watts), 1, 1), key)
     except CellError as error:
         reading.rows.refuse(Refusal(*place, error.what, error.remedy))
-        return
-    _add(reading, words, kind, _Declared(milliwatts, 1, 1))
 
 
 def _milliwatts(watts: Decimal, hint: str = "") -> int:
@@ -237,15 +257,39 @@ def _milliwatts(watts: Decimal, hint: str = "") -> int:
 
 
 def _add(
-    reading: PowerReading, words: InventoryMapping, kind: tuple[str, str, str], declared: _Declared
+    reading: PowerReading,
+    words: InventoryMapping,
+    where: str,
+    kind: tuple[str, str, str],
+    declared: _Declared,
+    key: tuple[str, ...] | None,
 ) -> None:
+    """Add a power to its class. Raises CellError for one that is counted already, or far from the usual."""
     device_class, is_known = words.device_class(*kind)
     if not is_known:
         reading.rows.not_known("device class", f"{kind[1]} {kind[2]}".strip() or "(no type)")
     elif device_class == DeviceClass.VIRTUAL_MACHINE:
         reading.without += 1
     else:
+        if usual := reading.usual.get(device_class):
+            _check_band(device_class, declared.milliwatts, usual)
+        if key is not None and key in reading.counted:
+            raise CellError(
+                f"{key[-1]} is counted already: {reading.counted[key]}",
+                "leave out one, or sum both in one row",
+            )
+        if key is not None:
+            reading.counted[key] = where
         reading.declared.setdefault(device_class, []).append(declared)
+
+
+def _check_band(device_class: str, milliwatts: int, usual: int) -> None:
+    if not usual <= milliwatts * BAND <= usual * BAND * BAND:
+        low, high = (watts / MILLIWATTS_PER_WATT for watts in (usual / BAND, usual * BAND))
+        raise CellError(
+            f"{milliwatts / MILLIWATTS_PER_WATT:.4g} W for {device_class}",
+            f"one draws {low:.3g} to {high:.4g} W while on: correct it, or give its type another class with --mapping",
+        )
 
 
 def _column(table: CsvTable, names: Sequence[str]) -> int | None:

@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from fractions import Fraction
 from functools import partial
@@ -46,6 +46,7 @@ from veilleuse.collector.release.rows import (
     Source,
     is_inside,
     observed_rows,
+    split_at_home,
 )
 from veilleuse.wire.ladder import MEASURED, Method
 
@@ -189,6 +190,8 @@ class _Sum:
     room_millijoules: int = 0
     has_machines: bool = False
     is_observed: bool = False
+    declared_millijoules: int = 0
+    """Part of the energy that a declared power gives."""
     is_declared: bool = False
     random_roll_out: bool = False
     places: Counter[Place] = field(default_factory=Counter)
@@ -197,7 +200,9 @@ class _Sum:
         """Add a row of one month."""
         self.fleet.add(row)
         key, measured = row.key, row.measured
-        self.is_declared |= row.source is Source.DECLARED
+        if row.source is Source.DECLARED:
+            self.is_declared = True
+            self.declared_millijoules += _declared_part(row)
         if key.device_class != MONITOR or not self.has_machines:
             if key.device_class != MONITOR and not self.has_machines:
                 self.has_machines = True  # a machine and its screens count once
@@ -266,6 +271,8 @@ class _Sum:
             representativeness=self._representativeness(),
             basis=EstimateBasis.OBSERVED
             if self.is_observed
+            else EstimateBasis.DECLARED
+            if 2 * self.declared_millijoules > energy
             else EstimateBasis.CENSUS
             if self.sampled == {Representativeness.CENSUS}
             else EstimateBasis.SAMPLE
@@ -309,8 +316,11 @@ def sum_fleet(
     new_sum = partial(_Sum, is_observed=is_observed, random_roll_out=random_roll_out)
     groups, whole = defaultdict[GroupKey, _Sum](new_sum), new_sum()
     homes, incomplete = set[PeriodHomeShare](), set[GroupKey]()
+    since, declared = None, set[str]()
     for month, rows in months:
         inside = [(row.key, row) for row in rows if is_inside(row.key, query.entities)]
+        since = since or (month.first if inside else None)
+        declared |= {str(key.device_class) for key, row in inside if _declared_part(row)}
         homes |= {_home_share(row.key, row.home) for _, row in inside if row.home is not None}
         if is_observed:
             inside, cut = observed_rows(inside, query)
@@ -318,7 +328,7 @@ def sum_fleet(
         for key, row in inside:
             if not row.key.memo:
                 whole.add(month, row)
-            for one in _at_home(row):
+            for one in split_at_home(row):
                 at = key if one.key is row.key else key._replace(power_context=PowerContext.HOME)
                 groups[_group(at, query).over(part.first, part.end)].add(month, one)
     made = [group.row(key, is_incomplete=key in incomplete) for key, group in groups.items()]
@@ -327,7 +337,13 @@ def sum_fleet(
     is_cut = OF_TOTAL.over(part.first, part.end) in incomplete
     total = whole.row(_total_key(shown), is_incomplete=is_cut) if shown else None
     memo = tuple(row for row in made if row.key.memo)
-    return PeriodFigures(part.first, part.end, shown, memo, total, (), tuple(sorted(homes)))
+    return PeriodFigures(
+        part.first, part.end, shown, memo, total, (), tuple(sorted(homes)), (), since, frozenset(declared)
+    )
+
+
+def _declared_part(row: FleetRow) -> int:
+    return row.default_millijoules if row.source is Source.DECLARED else 0
 
 
 def _representativeness(row: FleetRow) -> Representativeness:
@@ -349,27 +365,6 @@ def _group(key: GroupKey, query: Query) -> GroupKey:
 def _home_share(key: GroupKey, home: HomePart) -> PeriodHomeShare:
     share = Fraction(home.share_ppm, MILLION)
     return PeriodHomeShare(key.entity or "", key.device_class or "", share, home.declared_by)
-
-
-def _at_home(row: FleetRow) -> Iterator[FleetRow]:
-    """Yield the parts of a row on site and at home; the errors of both are those of the whole."""
-    if row.home is None:
-        yield row
-        return
-    values = {
-        name: getattr(row, name)
-        for name in (
-            "fleet_milliseconds",
-            "known_milliseconds",
-            "known_millijoules",
-            "extrapolated_millijoules",
-            "default_millijoules",
-        )
-    }
-    at_home = {name: value * row.home.share_ppm // MILLION for name, value in values.items()}
-    if row.home.share_ppm < MILLION:
-        yield replace(row, **{name: value - at_home[name] for name, value in values.items()})
-    yield replace(row, key=row.key._replace(power_context=PowerContext.HOME), **at_home)
 
 
 def _total_key(rows: Collection[FigureRow]) -> GroupKey:

@@ -10,7 +10,7 @@ a row's energy (k = 1, rounded up).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -132,6 +132,27 @@ OF_TOTAL: Final = GroupKey()
 def is_inside(key: GroupKey, entities: Collection[str]) -> bool:
     """Return whether all machines of a row are of these entities or below; True without any."""
     return not entities or (bool(key.path) and is_within(key.entity, entities))
+
+
+def split_at_home(row: FleetRow) -> Iterator[FleetRow]:
+    """Yield the parts of a row on site and at home; the errors of both are those of the whole."""
+    if row.home is None:
+        yield row
+        return
+    values = {
+        name: getattr(row, name)
+        for name in (
+            "fleet_milliseconds",
+            "known_milliseconds",
+            "known_millijoules",
+            "extrapolated_millijoules",
+            "default_millijoules",
+        )
+    }
+    at_home = {name: value * row.home.share_ppm // MILLION for name, value in values.items()}
+    if row.home.share_ppm < MILLION:
+        yield replace(row, **{name: value - at_home[name] for name, value in values.items()})
+    yield replace(row, key=row.key._replace(power_context=PowerContext.HOME), **at_home)
 
 
 def observed_rows(

@@ -36,6 +36,7 @@ from veilleuse.collector.closed_years.published_rows import (
 from veilleuse.collector.closed_years.signed_year import SignedYear, read_signed_year
 from veilleuse.collector.documents.document import (
     PUBLIC,
+    RELEASED_FROM,
     RELEASED_UNTIL,
     SHOWN,
     Document,
@@ -229,6 +230,11 @@ def released_report(
     query, closed = sources.add_perimeters(query), _closed_revision(sources, query)
     statement, periods, data = _read_released(sources, query, stretches, closed, random_roll_out)
     facts = _released_facts(query, stretches)
+    used = sorted(frozenset[str]().union(*(one.declared for one in periods)))
+    facts[emissions_report.DECLARED_POWERS] = used or None
+    since = min((one.since for one in periods if one.since), default=query.first)
+    if since > query.first:
+        facts[RELEASED_FROM] = since.isoformat()
     if closed is None:
         statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
         head = _head(sources, query, data)

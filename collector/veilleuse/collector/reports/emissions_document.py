@@ -260,10 +260,10 @@ def _head_notes(head: Head) -> Iterable[Text]:
     if classes := head.get(DECLARED_POWERS):
         told = ", ".join(map(str, classes)) if isinstance(classes, list) else str(classes)
         yield {
-            "fr": f"Puissances déclarées par un autre inventaire, que personne n’a mesurées, pour : {told}. Là où rien de ce type n’est mesuré, "
-            "l’énergie est un ordre de grandeur (base declared_power, GSD² 4).",
-            "en": f"Powers that another inventory declared and nobody measured are in force for: {told}. Where nothing of such a class is "
-            "measured, its energy is an order of magnitude (basis declared_power, GSD² 4).",
+            "fr": f"Puissances déclarées par un autre inventaire, que personne n’a mesurées, pour : {told}. Là où elles font plus de la moitié "
+            "de l’énergie d’une ligne, celle-ci est un ordre de grandeur (base declared_power, GSD² 4).",
+            "en": f"Powers that another inventory declared and nobody measured, for: {told}. Where they give more than half of a row’s energy, "
+            "it is an order of magnitude (basis declared_power, GSD² 4).",
         }
     if head.get(PUBLIC):
         yield {

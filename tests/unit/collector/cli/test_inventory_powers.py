@@ -36,12 +36,17 @@ HOURS: Final = 365 * 24
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
     """Give a year of 12 measured towers, and of listed switches and routers; nothing is declared yet."""
+    return filled(tmp_path, monkeypatch, 1)
+
+
+def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_month: int) -> CollectorSettings:
+    """Fill a year whose towers are measured from `first_month` on, and publish it."""
     monkeypatch.setattr(report, "today", NOW.date)
     found = settings_in(tmp_path)
     initialise(found, site="lyon")
-    with Filled(found.data_dir, clock=NOW.timestamp) as filled:
+    with Filled(found.data_dir, clock=NOW.timestamp) as data:
         towers = [
-            filled.add_host(
+            data.add_host(
                 Population.WORKSTATION,
                 DeviceClass.TOWER,
                 site="lyon",
@@ -52,12 +57,12 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettin
         ]
         listed = [Listed((one,), "Eau", "tower", Population.WORKSTATION) for one in towers]
         listed += [Listed((), "Eau", name) for name in ("switch", "switch", "other", "other", "other")]
-        put_inventory(filled, listed, date(2025, 1, 2))
-        for month in range(1, 13):
+        put_inventory(data, listed, date(2025, 1, 2))
+        for month in range(first_month, 13):
             monday = date(2025, month, 1) + timedelta(-date(2025, month, 1).weekday() % 7)
             for number, host in enumerate(towers):
-                workstation_days(filled, host, monday, monday + timedelta(days=7), watts=20 + number)
-        filled.derive()
+                workstation_days(data, host, monday, monday + timedelta(days=7), watts=20 + number)
+        data.derive()
     publish(found)
     lead_commands_to(found, monkeypatch)
     return found
@@ -162,6 +167,37 @@ def test_a_declared_power_displaces_no_measurement(tmp_path: Path, settings: Col
     )
 
 
+def test_a_row_that_is_mostly_declared_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Towers measured from September on are no sample of a year that is eight months of declared powers.
+
+    A class without a device, and a power that is in no energy, are not named.
+    """
+    settings = filled(tmp_path, monkeypatch, 9)
+    assert told(tmp_path, "released")["rows"]["tower"]["basis"] == "sample"
+    projector = '"p";"Vidéoprojecteur";"2";"300 W"\n'
+    assert imported(tmp_path, TOWERS + projector, "--hours-on", "8", "--replace", "projector") == 3
+    publish(settings)
+    unused = told(tmp_path, "released")
+    assert (unused["rows"]["tower"]["basis"], unused["head"].get("declared_powers")) == ("sample", None)
+    assert imported(tmp_path, TOWERS, "--hours-on", "8", "--replace", "tower") == 0
+    publish(settings)
+    now = told(tmp_path, "released")
+    assert (now["rows"]["tower"]["basis"], now["head"]["declared_powers"]) == ("declared_power", ["tower"])
+    assert now["rows"]["tower"]["n"] == 12
+
+
+def test_a_power_declared_before_stays(
+    tmp_path: Path, settings: CollectorSettings, capsys: pytest.CaptureFixture[str]
+):
+    """Without --replace a second import does not change it, and the shipped default is not what stays."""
+    assert imported(tmp_path, LIST, *NETWORK, "--replace", "switch") == 0
+    assert imported(tmp_path, LIST.replace("65", "75"), *NETWORK) == 3
+    assert "not taken: switch, 75 W: the power declared before stays" in capsys.readouterr().out
+    assert run(["inventory", "powers", "list", "--json"]) == 0
+    powers = json.loads(capsys.readouterr().out)["powers"]
+    assert {one["device_class"]: one["milliwatts"] for one in powers} == {"switch": 65_000, "other": 50_000}
+
+
 def test_the_file_for_numecoeval_names_the_basis(tmp_path: Path, settings: CollectorSettings):
     """What only somebody declared is said in nomSourceDonnee."""
     assert imported(tmp_path, LIST, *NETWORK) == 3
@@ -188,6 +224,12 @@ def test_what_cannot_be_taken_is_refused(
     ):
         assert imported(tmp_path, LIST, *words) == 2
         assert said in capsys.readouterr().err
+    again = tmp_path / "again.csv"
+    again.write_text(LIST)
+    assert imported(tmp_path, LIST, str(again), *NETWORK) == 2
+    assert "again.csv holds the same as" in capsys.readouterr().err
+    assert imported(tmp_path, TOWERS.replace("400", "4000"), "--dry-run") == 3
+    assert "4000 W for tower: one draws 7.2 to 720 W while on" in capsys.readouterr().out
     wrong = LIST.replace("55 W", "much")
     assert imported(tmp_path, wrong, *NETWORK, "--dry-run", "--json") == 3
     found = json.loads(capsys.readouterr().out)

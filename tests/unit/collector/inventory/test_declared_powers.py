@@ -21,13 +21,15 @@ from veilleuse.collector.inventory.declared_powers import (
 from veilleuse.collector.inventory.mapping import InventoryMapping, read_mapping
 from veilleuse.collector.model.inventory import DeclaredPower
 
+USUAL = {"switch": 40_000, "laptop": 17_000}
 HEAD = '"Nom";"Type";"Modèle";"ID";"Puissance consommée";\n'
 SWITCHES = HEAD + (
     '"a";"Switch";"C9200";"1";"65 W";\n'
-    '"b";"Commutateur";"C9200";"2";"1\N{NO-BREAK SPACE}100\N{NO-BREAK SPACE}W";\n'
+    '"b";"Commutateur";"C9200";"2";"100,5\N{NO-BREAK SPACE}W";\n'
     '"c";"Routeur";"ISR";"3";"45,5";\n'
     '"d";"Pare-feu";"Forti";"4";"0";\n'
     '"e";"Switch";"C9200";"5";"";\n'
+    '"f";"Routeur";"ISR";"6";"1\N{NO-BREAK SPACE}100\N{NO-BREAK SPACE}W";\n'
 )
 
 
@@ -38,7 +40,7 @@ def carbon(
     column: str | None = None,
 ) -> PowerReading:
     """Read a file of GLPI's plugin Carbon."""
-    reading = PowerReading(CARBON, "f")
+    reading = PowerReading(CARBON, "f", USUAL)
     raw = (data if isinstance(data, str) else json.dumps(data)).encode()
     read_carbon(reading, words or InventoryMapping(), raw, "f", item, column)
     return reading
@@ -46,7 +48,7 @@ def carbon(
 
 def greenit(rows: str, unit: str = "J", k: int = 10) -> PowerReading:
     """Read sums of OCS GreenIT."""
-    reading = PowerReading(GREENIT, "f")
+    reading = PowerReading(GREENIT, "f", USUAL)
     read_greenit(
         reading, InventoryMapping(), f"type;machines;consumption;uptime\n{rows}".encode(), "f", unit, k
     )
@@ -66,8 +68,8 @@ def refusals(reading: PowerReading) -> list[str]:
 def test_a_list_of_glpi_is_read():
     """French numbers and units are read; a row without a power, or with zero, declares none."""
     found = carbon(SWITCHES)
-    assert watts(found) == {"switch": [65, 1100], "other": [45.5]}
-    assert (found.rows.rows, found.without, found.rows.refused) == (5, 2, [])
+    assert watts(found) == {"switch": [65, 100.5], "other": [45.5, 1100]}
+    assert (found.rows.rows, found.without, found.rows.refused) == (6, 2, [])
     named = carbon(SWITCHES.replace("Puissance consommée", "Carbon - Power consumption"))
     other = carbon(SWITCHES.replace("Puissance consommée", "Watts"), column="watts")
     assert watts(named) == watts(other) == watts(found)
@@ -118,6 +120,35 @@ def test_words_that_nobody_knows_are_in_no_power():
     assert refusals(found)[0].startswith("f, line 3, : 2 cells, and the heading has 5")
     mapped = read_mapping('[[class]]\ntype = "grille*"\nclass = "other"\n', "m")
     assert watts(carbon(data, words=mapped)) == {"other": [800]}
+
+
+def test_a_device_or_type_counts_once():
+    """A device of two lists, a type of two exports and a sum of two queries are refused with both places."""
+    row = '"a";"Switch";"C";"{}";"{} W";\n'
+    found = carbon(HEAD + row.format(1, 60) + row.format(1, 60) + row.format("", 70) + row.format("", 70))
+    assert watts(found) == {"switch": [60, 70, 70]}, "without a number nobody knows"
+    assert refusals(found) == [
+        "f, line 3, Puissance consommée: 1 is counted already: f, line 2: leave out one, or sum both in one row"
+    ]
+    read_carbon(found, InventoryMapping(), f"{HEAD}{row.format(1, 60)}".encode(), "g", "monitor", None)
+    assert found.rows.refused_count == 1, "a monitor has numbers of its own"
+    types = [{"id": 4, "computertypes_id": "Laptop", "power_consumption": 40}] * 2
+    assert watts(carbon(types)) == {"laptop": [40]}
+    sums = greenit("Laptop;40;80000000;4000000\nlaptop ;40;80000000;4000000\n")
+    assert (watts(sums), len(sums.rows.refused)) == ({"laptop": [20]}, 1)
+
+
+def test_a_power_far_from_the_usual_one_of_its_class_is_refused():
+    """A tenth to ten times of it is taken; a class without a default has the wide bounds alone."""
+    row = '"a";"{}";"C";"{}";"{} W";\n'
+    cells = [("Switch", 3), ("Switch", 4), ("Switch", 400), ("Switch", 401), ("Routeur", 9000)]
+    found = carbon(HEAD + "".join(row.format(name, at, power) for at, (name, power) in enumerate(cells)))
+    assert watts(found) == {"switch": [4, 400], "other": [9000]}
+    assert refusals(found) == [
+        f"f, line {line}, Puissance consommée: {power} W for switch: one draws 4 to 400 W while on: correct it,"
+        " or give its type another class with --mapping"
+        for line, power in ((2, 3), (5, 401))
+    ]
 
 
 @pytest.mark.parametrize(

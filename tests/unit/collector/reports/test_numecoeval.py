@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +17,12 @@ import pytest
 from tests.support.closed_years import lead_commands_to
 from tests.support.filled import Filled
 from tests.support.hostile import EVERYTHING
+from tests.support.machines import settings_in
 from tests.support.numecoeval import COUNTRIES, equipment, faults, millijoules, total_millijoules
 from tests.support.publishing import publish_months
+from tests.support.reading import DOOR_TOKEN, Reading
 from tests.support.rolled import roll, server_day, workstation_days
+from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli import report
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.documents.document import Document
@@ -78,7 +83,7 @@ def test_a_released_year_is_valid_and_whole(
         content, told = asked(settings, PERIOD, *words)
         rows = equipment(content)
         assert faults(content) == []
-        assert sorted((row["modele"], int(row["quantite"]), millijoules(row)) for row in rows) == sorted(
+        assert sorted((row["modele"], Decimal(row["quantite"]), millijoules(row)) for row in rows) == sorted(
             (row["device_class"], row["n_fleet"], row["energy_millijoules"]) for row in told["rows"]
         )
         assert total_millijoules(rows) == told["totals"][0]["energy_millijoules"] > 0
@@ -99,12 +104,15 @@ def test_a_part_of_a_year_is_said(
     settings = fill(tmp_path / "data", 24, 6)
     lead_commands_to(settings, monkeypatch)
     energies = []
-    for first, is_part in (("2025-01-01", False), ("2025-06-01", True)):
+    for first in ("2025-01-01", "2025-06-01"):
         content, told = asked(settings, ("--from", first, "--to", "2026-01-01"))
         assert faults(content) == []
         energies.append(total_millijoules(equipment(content)))
         assert energies[-1] == told["totals"][0]["energy_millijoules"] > 0
-        assert ("the kWh are of 2025-06-01 to 2025-12-31" in capsys.readouterr().err) is is_part
+        assert "the kWh are of 2025-06-01 to 2025-12-31" in capsys.readouterr().err
+        rows = equipment(content)
+        assert {row["nomSourceDonnee"][:31] for row in rows} == {"Veilleuse_2025-06-01_2025-12-31"}
+        assert sum(Decimal(row["quantite"]) for row in rows) == 26
     assert energies[0] == energies[1], "nothing was in service before June"
     for first, end, why in (
         ("2024-01-01", "2025-01-01", "2024-01 is not released: begin with the first released month"),
@@ -114,6 +122,34 @@ def test_a_part_of_a_year_is_said(
         assert run(["report", "numecoeval", *words]) == 2
         assert why in capsys.readouterr().err
     assert not (tmp_path / "no.csv").exists()
+
+
+def test_the_page_gives_the_file_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Byte for byte: of a first year from June on, and of the closed one, with its revision."""
+    monkeypatch.setattr(report, "today", NOW.date)
+    settings = settings_in(tmp_path)
+    initialise(settings)
+    fill(settings.data_dir, 24, 6)
+    lead_commands_to(settings, monkeypatch)
+    for revision in ("", "_2025-r1"):
+        if revision:
+            assert run(["close", "2025"]) == 3, "provisionally: nobody signed it off"
+        content, _ = asked(settings, PERIOD)
+        with (
+            Filled(settings.data_dir, clock=NOW.timestamp) as filled,
+            Reading(filled, door_token=DOOR_TOKEN, clock=NOW.timestamp) as reading,
+        ):
+            reader = reading.account(f"reader{revision}")
+            answer = reading.get("/bilan?year=2025&format=numecoeval", reader)
+        assert answer.content == content
+        (named,) = {
+            row["nomSourceDonnee"].removesuffix("_sample")
+            for row in equipment(content)
+            if row["modele"] == "tower"
+        }
+        assert named == f"Veilleuse_2025-06-01_2025-12-31{revision}"
+        name = answer.headers["content-disposition"].partition("filename=")[2]
+        assert name == '"veilleuse-2025-numecoeval-2025-06-01-2025-12-31.csv"'
 
 
 ROW: Final = {
@@ -129,17 +165,57 @@ def document(*rows: dict[str, Any]) -> Document:
 
 
 def test_a_laptop_at_home_is_one_machine():
-    """Rows on site and at home count the same machines: the file has them once, with the energy of both."""
+    """Rows on site and at home count the same machines: the file has them once, with the energy of both.
+
+    Each has its part of their time.
+    """
+    on_site = ROW | {"machine_days_fleet": 111 * 365 * 0.9}
     at_home = ROW | {"power_context": "home", "energy_millijoules": 1_487_122_576_250}
-    (row,) = equipment(equipment_file(document(ROW, at_home)).content)
+    at_home |= {"machine_days_fleet": 111 * 365 * 0.1}
+    (row,) = equipment(equipment_file(document(on_site, at_home)).content)
     assert (row["quantite"], row["type"]) == ("111", "Laptop")
     assert millijoules(row) == 4_709_221_491_506 + 1_487_122_576_250
+
+
+def test_machines_that_move_count_once():
+    """Laptops of another entity from November on are 12 in the sum, not 12 twice; no time is not zero."""
+    former = ROW | {"n_fleet": 12, "entity": "Culture", "machine_days_fleet": 12 * 304.0}
+    later = former | {"entity": "Nouveau", "machine_days_fleet": 12 * 61.0, "energy_millijoules": 36}
+    one_hour = former | {"entity": "Eau", "n_fleet": 1, "machine_days_fleet": 1 / 24}
+    content = equipment_file(document(former, later, one_hour)).content
+    assert faults(content) == []
+    rows = {row["nomEntite"]: row for row in equipment(content)}
+    assert [rows[name]["quantite"] for name in ("Culture", "Nouveau", "Eau")] == [
+        "9.9945",
+        "2.0055",
+        "0.0001",
+    ]
+    assert [millijoules(rows[name]) for name in ("Culture", "Nouveau")] == [4_709_221_491_506, 36]
+
+
+def test_a_month_of_summer_time_is_no_part_of_a_machine():
+    """From January to September an hour is lacking: 14 machines stay 14."""
+    row = ROW | {"n_fleet": 14, "machine_days_fleet": 14 * (273 - 1 / 24)}
+    made = document(row)
+    until = replace(made, head={**made.head, "released_until": "2025-10-01"})
+    (item,) = equipment(equipment_file(until).content)
+    assert item["quantite"] == "14"
+
+
+@pytest.mark.parametrize(("listed", "measured", "told"), [(9, 14, "9"), (0, 14, "14"), (0, 0, "1")])
+def test_screens_are_those_of_the_inventory_or_the_measured_ones(listed: int, measured: int, told: str):
+    """Their row has no time of its own, and n_fleet is 0 where no inventory lists them."""
+    screens = ROW | {"device_class": "monitor", "n_fleet": listed, "n": measured}
+    (row,) = equipment(equipment_file(document(screens)).content)
+    assert (row["quantite"], millijoules(row)) == (told, ROW["energy_millijoules"])
 
 
 def test_what_the_report_does_not_know_stays_empty():
     """A class without energy has an empty cell, not zero; the user is told of how many machines."""
     other = {name: value for name, value in ROW.items() if name != "energy_millijoules"}
-    made = equipment_file(document(ROW, other | {"device_class": "other", "n_fleet": 7}))
+    made = equipment_file(
+        document(ROW, other | {"device_class": "other", "n_fleet": 7, "machine_days_fleet": 6.5 * 365})
+    )
     assert faults(made.content) == []
     assert [row["consoElecAnnuelle"] == "" for row in equipment(made.content)] == [False, True]
     assert made.machines_without_energy == 7
@@ -168,11 +244,13 @@ def test_names_of_other_people_do_no_harm():
     assert len(equipment(once)) > len(EVERYTHING) * 0.9, "names that are plain text stay apart"
 
 
-@pytest.mark.parametrize("quantity", [1, 7, 9, 10, 99, 254, 12_000, 999_999])
-def test_a_row_gives_its_millijoules_back(quantity: int):
+@pytest.mark.parametrize(
+    "quantity", ["0.0001", "0.9999", "1", "7", "9.9945", "10", "99", "12000.0027", "999999"]
+)
+def test_a_row_gives_its_millijoules_back(quantity: str):
     """Whatever the number of machines, the written kWh times it is the group's energy to the millijoule."""
     for energy in (0, 1, 36, 3_599_999_999, 10**12 + 7, 9 * 10**15 + 1, 10**18 + 3):
-        row = {"consoElecAnnuelle": kwh_each(energy, quantity), "quantite": str(quantity)}
+        row = {"consoElecAnnuelle": kwh_each(energy, Decimal(quantity)), "quantite": quantity}
         assert millijoules(row) == energy, row
         assert "E" not in row["consoElecAnnuelle"]
 

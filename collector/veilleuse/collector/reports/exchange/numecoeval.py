@@ -3,7 +3,7 @@
 """Writes released months of a year as physical equipment for NumEcoEval and G4IT. docs/reports.md.
 
 A row is a group of machines of the emissions report, never a machine. It does no arithmetic on the figures
-but the division of a group's energy by its machines.
+but two divisions: a group's machine-days by the days, and its energy by the machines.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -19,14 +21,15 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, Final
 
 from veilleuse.collector.account.server_rooms import OTHER_ROOM
-from veilleuse.collector.documents.document import Document, Row, clean, last_released_day
+from veilleuse.collector.documents.document import RELEASED_FROM, Document, Row, clean, last_released_day
 from veilleuse.collector.documents.formats.csv import cell
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.factors.static import APART, country_of, fold
-from veilleuse.collector.model.inventory import ENTITY_SEPARATOR, InventoryClass
+from veilleuse.collector.model.inventory import ENTITY_SEPARATOR, InventoryClass, PowerContext
 from veilleuse.collector.model.query import Basis
 from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.collector.reports.emissions_document import BASIS
+from veilleuse.collector.reports.summaries.rows import number
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import DeviceClass
 
@@ -92,6 +95,8 @@ COUNTRIES: Final[Mapping[str, str]] = {
 """Zone → name in G4IT's list of countries, where it is not that of the shipped factors."""
 LONGEST: Final = 255
 """Characters of a value that G4IT stores."""
+LEAST: Final = Decimal("0.0001")
+"""Step of a quantity, and the least: G4IT refuses zero."""
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
 
@@ -101,6 +106,8 @@ class EquipmentFile:
 
     content: bytes
     rows: int
+    first: date
+    """First day of the first month with figures."""
     last: date
     """Last day in the figures."""
     is_whole_year: bool
@@ -121,13 +128,13 @@ def equipment_file(document: Document) -> EquipmentFile:
     text = io.StringIO()
     writer = csv.writer(text, delimiter=";", lineterminator="\n")
     writer.writerow(HEADER)
-    lacking = 0
+    lacking = Decimal(0)
     for key, rows in sorted(groups.items()):
-        row = _equipment(key, rows, source)
-        lacking += row["quantite"] if row["consoElecAnnuelle"] == "" else 0
+        row = _equipment(key, rows, source, (last - first).days + 1)
+        lacking += Decimal(row["quantite"]) if row["consoElecAnnuelle"] == "" else 0
         writer.writerow(row.get(name, "") for name in HEADER)
     is_whole = (first.month, first.day) == (1, 1) and (last.month, last.day) == (12, 31)
-    return EquipmentFile(text.getvalue().encode(), len(groups), last, is_whole, lacking)
+    return EquipmentFile(text.getvalue().encode(), len(groups), first, last, is_whole, math.ceil(lacking))
 
 
 _Key = tuple[str, str, str, str]
@@ -145,15 +152,15 @@ def _groups(rows: Iterable[Row]) -> dict[_Key, list[Row]]:
     return found
 
 
-def _equipment(key: _Key, rows: list[Row], source: str) -> dict[str, Any]:
+def _equipment(key: _Key, rows: list[Row], source: str, days: int) -> dict[str, Any]:
     entity, _, device_class, zone = key
-    quantity = _machines(rows)
+    quantity = mean_number(rows, days)
     known = [energy for row in rows if isinstance(energy := row.get("energy_millijoules"), int)]
     basis = sorted({str(row["basis"]) for row in rows if "basis" in row})
     return {
         "nomEquipementPhysique": _name(key),
         "modele": device_class,
-        "quantite": quantity,
+        "quantite": _plain(quantity),
         "type": TYPES[device_class],
         "paysDUtilisation": _country(zone),
         "consoElecAnnuelle": kwh_each(sum(known), quantity) if known else "",
@@ -162,28 +169,42 @@ def _equipment(key: _Key, rows: list[Row], source: str) -> dict[str, Any]:
     }
 
 
-def _machines(rows: Iterable[Row]) -> int:
-    """Return the machines of a group, which is one item where it lists none, such as the rest of a room."""
-    at_home, elsewhere = 0, 0
+def mean_number(rows: Iterable[Row], days: int) -> Decimal:
+    """Return how many machines of a group were in service on a mean day of the period.
+
+    So machines that moved to another group count once in the sum. Screens have their PCs' time: of them it is
+    the most in a month, or the measured ones where no inventory lists them. The rest of a room is one item.
+    """
+    rows = list(rows)
+    machines = _most(rows, "n_fleet") or _most(rows, "n") or 1
+    time = math.fsum(number(row, "machine_days_fleet") or 0 for row in rows)
+    mean = Decimal(repr(time)) / days
+    if not mean or abs(mean - machines) * days * 12 <= machines:  # in service all the time; clocks changed
+        return Decimal(machines)
+    return max(mean.quantize(LEAST), LEAST)
+
+
+def _most(rows: Iterable[Row], column: str) -> int:
+    """Return the machines of a group; on site and at home they are the same."""
+    machines = Counter[bool]()
     for row in rows:
-        number = row.get("n_fleet")
-        if isinstance(number, int):
-            if row.get("power_context") == "home":
-                at_home += number
-            else:
-                elsewhere += number
-    return max(at_home, elsewhere, 1)
+        machines[row.get("power_context") == PowerContext.HOME] += round(number(row, column) or 0)
+    return max(machines.values(), default=0)
 
 
-def kwh_each(millijoules: int, quantity: int) -> str:
+def kwh_each(millijoules: int, quantity: Decimal) -> str:
     """Return the kWh of each item as the text from which the group's millijoules can be had again.
 
     So many decimals that the rounded value, times `quantity`, is less than 0.2 mJ from the group's energy.
     """
-    decimals = 10 + len(str(quantity))
-    each = _EXACT.divide(Decimal(millijoules), Decimal(MILLIJOULES_PER_KWH * quantity))
-    text = format(each.quantize(Decimal(1).scaleb(-decimals), context=_EXACT), "f")
-    return text.rstrip("0").rstrip(".")
+    decimals = 10 + len(str(int(quantity)))
+    each = _EXACT.divide(Decimal(millijoules), MILLIJOULES_PER_KWH * quantity)
+    return _plain(each.quantize(Decimal(1).scaleb(-decimals), context=_EXACT))
+
+
+def _plain(number: Decimal) -> str:
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _name(key: _Key) -> str:
@@ -229,4 +250,4 @@ def _period(document: Document) -> tuple[date, date]:
             f"only released months are written for NumEcoEval, and {first.isoformat()[:7]} is not released: begin with the first "
             "released month of the year"
         )
-    return first, last
+    return max(first, date.fromisoformat(str(head.get(RELEASED_FROM, first)))), last

@@ -14,6 +14,7 @@ from veilleuse.collector.account.statement import (
     METHOD_VERSION,
 )
 from veilleuse.collector.documents.document import (
+    RELEASED_FROM,
     RELEASED_UNTIL,
     SHOWN,
     Document,
@@ -49,8 +50,8 @@ from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 READERS_HEAD: Final = (
-    *("kind", "ledger", "state", "revision", "closed_unix_milliseconds"),
-    *(BASIS, RELEASED_UNTIL),
+    *("kind", "ledger", "state", "revision", "report_id", "closed_unix_milliseconds"),
+    *(BASIS, RELEASED_FROM, RELEASED_UNTIL),
 )
 """Fields of a report's head that a reader may see, beside those that the query gives."""
 

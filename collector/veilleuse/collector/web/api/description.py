@@ -89,6 +89,10 @@ _BASIS: Final[Schema] = {
     "enum": list(Basis),
     "description": "What the figures are made of: as the parameter `basis`. Not of /factors, and absent for a closed year.",
 }
+_RELEASED_FROM: Final[Schema] = {
+    "type": "string",
+    "description": "First day of the first released month with a device. Absent where the period does not begin before it.",
+}
 _RELEASED_UNTIL: Final[Schema] = {
     "type": "string",
     "description": "Day after the last released month in the answer. Absent where `basis` is unreleased.",
@@ -217,6 +221,7 @@ def _schemas() -> Json:
                 "kind": {"type": "string", "enum": [kind.value for kind in ResourceKind]},
                 "figures": dict(_WHICH_FIGURE),
                 "basis": dict(_BASIS),
+                "released_from": dict(_RELEASED_FROM),
                 "released_until": dict(_RELEASED_UNTIL),
                 **{
                     name: {"type": "integer", "minimum": 0}

@@ -148,8 +148,9 @@ async def _equipment(look: Look, year: int) -> Response:
         made = equipment_file(document)
     except UsageError as error:
         raise Problem(422, "unanswerable", str(error)) from error
-    until = "" if made.is_whole_year else f"-{made.last}"
-    return attachment(made.content, "csv", f"veilleuse-{year}-{EQUIPMENT}{until}")
+    since = f"-{made.first}" if made.first > asked.first else ""
+    until = f"-{made.last}" if since or not made.is_whole_year else ""
+    return attachment(made.content, "csv", f"veilleuse-{year}-{EQUIPMENT}{since}{until}")
 
 
 async def _with_interval(look: Look, one: _Group, year: int) -> _Group:
