@@ -36,6 +36,7 @@ LOAD: Final = (
     "idle_beyond_30_minutes_milliseconds",
     "idle_beyond_60_minutes_milliseconds",
     "update_window_milliseconds",
+    "own_cpu_milliseconds",
 )
 LISTS: Final = (
     "cpu_bucket_milliseconds",
@@ -240,6 +241,7 @@ def _energies(cell: Any, points: Any, sender: Sender, *, on: bool) -> None:
 def _load(cell: Any, length: int) -> None:
     covered = cell.cpu_covered_milliseconds
     _need(covered <= length, "covered")
+    _need(cell.own_cpu_milliseconds <= length, "own CPU time")
     _need(max(cell.cpu_busy_milliseconds, cell.any_core_busy_milliseconds) <= covered, "busy")
     for values, number in (
         (cell.cpu_bucket_milliseconds, 13),
