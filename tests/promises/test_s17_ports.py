@@ -9,6 +9,7 @@ import socket
 import subprocess
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as Xml
 
 import psutil
@@ -69,18 +70,22 @@ def test_tls_1_2_by_option_alone(tmp_path):
     assert all(re.search(r"ECDHE-.*(GCM|CHACHA20)", suite) for suite in older), older
 
 
+def listened(process: psutil.Process) -> list[Any]:
+    """Return the addresses where a process listens; one that has ended meanwhile listens nowhere."""
+    try:
+        found = process.net_connections("inet")
+    except psutil.NoSuchProcess:
+        return []
+    return [each.laddr for each in found if each.status == psutil.CONN_LISTEN]
+
+
 @pytest.mark.promise("S17")
 def test_no_port_is_plain_off_loopback(tmp_path, figure):
     """Every port is on loopback by default, gRPC accepts TLS alone, and HTTP off loopback needs a token."""
     with Stack(tmp_path) as stack:
         process = psutil.Process(stack.start_collector().pid)
         family = [process, *process.children(recursive=True)]
-        listening = [
-            each.laddr
-            for one in family
-            for each in one.net_connections("inet")
-            if each.status == psutil.CONN_LISTEN
-        ]
+        listening = [address for one in family for address in listened(one)]
         plain = [answers_plainly(where(stack, f"GRPC__{word}")) for word in ("ADDRESS", "ENROLMENT_ADDRESS")]
     assert len(listening) >= 3
     assert all(ip_address(address.ip.removeprefix("::ffff:")).is_loopback for address in listening), listening
