@@ -121,6 +121,7 @@ def test_each_series_is_that_of_a_scrape(sending):
 @pytest.mark.long
 def test_an_outage_delays_no_scrape_and_is_told_once(sending):
     """While VictoriaMetrics is down, /metrics answers and counts failures; afterwards the series go on."""
+    until(lambda: sending.exposed(c.OTLP_SENT.name) is not None, "nothing is sent")
     sending.database.stop()
     until(lambda: (sending.exposed(c.OTLP_FAILURES.name) or 0) >= 2, "no failure is counted")
     began = time.monotonic()
