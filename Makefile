@@ -27,7 +27,7 @@ RELEASED_WIRE := proto/released.binpb
 COVERED := */wire/*,*/agent/model.py,*/resident/fold.py,*/derive/*,*/account/*,*/fleet/*,*/closed_years/re*.py,*/closed_years/merge_strata.py,*/indicators/*
 
 # What `make proto docs dashboards` writes and `make check` compares.
-GENERATED := proto docs/metrics.md docs/config.md docs/promises.md grafana/dashboards deploy/zabbix
+GENERATED := proto docs/metrics.md docs/config.md docs/promises.md docs/alerts.md docs/fr/alertes.md grafana/dashboards grafana/rules deploy/zabbix
 
 .PHONY: help
 help: ## this list
@@ -150,7 +150,7 @@ wire-release: $(VENV)/.dev ## at a release only: what the wire says now becomes 
 	@$(BIN)/buf build proto --exclude-source-info -o $(RELEASED_WIRE)
 
 .PHONY: docs
-docs: $(VENV)/.dev ## regenerate docs/metrics.md, config.md and promises.md, and a table of methodology.md
+docs: $(VENV)/.dev ## regenerate docs/metrics.md, config.md and promises.md, and tables of methodology.md and of the alerts
 	@$(PY) docs/generate.py
 
 .PHONY: dashboards
