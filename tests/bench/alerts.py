@@ -28,7 +28,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.promises.support.disks import tmpfs
-from tests.support.alerting import Watched, watched
+from tests.support.alerting import AlertScene, alert_scene
 from tests.support.faults import FAULTS, SETTINGS, fill
 from tests.support.filled import Filled, month_of_workstations, reporting_day
 from tests.support.publishing import publish_months
@@ -54,14 +54,14 @@ def told(alert: str, severity: str, fault: str, seconds: float) -> None:
     print(f"{alert:34} {severity:9} {fault:68} {seconds:6.1f} s   + {minutes:.0f} min", flush=True)
 
 
-def wait(scene: Watched, alert: str, severity: str, fault: str, seconds: float = 60) -> None:
+def wait(scene: AlertScene, alert: str, severity: str, fault: str, seconds: float = 60) -> None:
     """Wait until the alert of a fault that was just injected arrives, and print it."""
     told(alert, severity, fault, scene.watch.wait_for(alert, severity, seconds))
 
 
 def stored(folder: Path) -> None:
     """Faults that are in the store when the collector starts: seconds since the first scrape."""
-    with watched(folder, fill, SETTINGS) as scene:
+    with alert_scene(folder, fill, SETTINGS) as scene:
         began = time.monotonic()
         until(lambda: {(one.alert, one.severity) for one in FAULTS} <= set(scene.watch.firing()), seconds=120)
         for fault in FAULTS:
@@ -92,7 +92,7 @@ def frozen(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def dirty(scene: Watched) -> None:
+def dirty(scene: AlertScene) -> None:
     """Mark a million hours of one machine, long before its first record."""
     with closing(sqlite3.connect(scene.stack.data / "data.db", timeout=30)) as database, database:
         database.execute(
@@ -107,7 +107,7 @@ def disk(folder: Path) -> None:
     settings |= {"VEILLEUSE__STORE__FREE_RATIO_MINIMUM": "0.5"}
     with (
         tmpfs(folder / "disk", 256) as mounted,
-        watched(folder, settings=settings, data=mounted / "data") as scene,
+        alert_scene(folder, settings=settings, data=mounted / "data") as scene,
     ):
         wait(scene, "VeilleuseBackupMissing", "warning", "a new collector")
         scene.stack.run("veilleuse", "backup", str(folder / "backup"))  # ends with 3: not sealed
@@ -178,7 +178,7 @@ def months(folder: Path) -> None:
             database.execute("DROP TRIGGER published_periods_are_kept")
             database.execute("UPDATE published_periods SET content = '{' WHERE kind = 'release'")
 
-    with watched(folder / "late", damaged) as scene:
+    with alert_scene(folder / "late", damaged) as scene:
         wait(scene, "VeilleusePublicationFailing", "warning", "the row of a released month is damaged", 120)
         wait(scene, "VeilleuseMonthLate", "critical", "the same: two months are not released", 120)
 
@@ -188,7 +188,7 @@ def months(folder: Path) -> None:
             data.derive()
             publish_months(data, today)
 
-    with watched(folder / "rule", of_ten, {"VEILLEUSE__REPORTING__K_ANONYMITY": "14"}) as scene:
+    with alert_scene(folder / "rule", of_ten, {"VEILLEUSE__REPORTING__K_ANONYMITY": "14"}) as scene:
         wait(
             scene, "VeilleuseMonthOfOlderRule", "warning", "k raised from 10 to 14 after the publication", 120
         )
@@ -208,14 +208,14 @@ def certificates(folder: Path) -> None:
         shutil.rmtree(directory)
         shutil.copytree(folder / "old", directory)
 
-    with watched(folder, put) as scene:
+    with alert_scene(folder, put) as scene:
         wait(scene, "VeilleuseIntermediateCertificate", "critical", "an authority made 1,770 days ago")
 
 
 @contextmanager
 def silence(folder: Path) -> Iterator[Callable[[], None]]:
     """The only agent of a collector ends; the block goes on meanwhile."""
-    with watched(folder, settings=AGENT) as scene:
+    with alert_scene(folder, settings=AGENT) as scene:
         stack = scene.stack
         stack.enrol()
         agent = stack.start("veilleuse-agent", "run")

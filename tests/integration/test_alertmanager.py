@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.support.alerting import Watched, watched
+from tests.support.alerting import AlertScene, alert_scene
 from tests.support.faults import FAULTS, SETTINGS, fill
 from tests.support.stack import get
 from tests.support.waiting import until
@@ -29,9 +29,9 @@ BY_ALERT = {condition.alert: condition for condition in TABLE}
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AlertScene]:
     """Give the collector once every fault is told."""
-    with watched(tmp_path_factory.mktemp("alerts"), fill, SETTINGS) as made:
+    with alert_scene(tmp_path_factory.mktemp("alerts"), fill, SETTINGS) as made:
         until(lambda: set(STORED) <= set(made.watch.firing()), "some fault is not told", 120, every=0.5)
         yield made
 

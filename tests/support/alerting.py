@@ -169,7 +169,7 @@ class Watch:
 
 
 @dataclass
-class Watched:
+class AlertScene:
     """A real collector, and who watches it."""
 
     stack: Stack
@@ -178,12 +178,12 @@ class Watched:
 
 
 @contextmanager
-def watched(
+def alert_scene(
     folder: Path,
     fill: Callable[[Path], None] = lambda _: None,
     settings: Mapping[str, str] | None = None,
     data: Path | None = None,
-) -> Iterator[Watched]:
+) -> Iterator[AlertScene]:
     """Run a collector on a directory that `fill` has filled. `data`: directory on another disk."""
     with Stack(folder, settings) as stack:
         if data is not None:
@@ -194,4 +194,4 @@ def watched(
         process = stack.start_collector()
         with Watch(folder, stack.url) as watch:
             stack.wait_for(watch.ready, "Prometheus reads the collector", process=process)
-            yield Watched(stack, process.pid, watch)
+            yield AlertScene(stack, process.pid, watch)

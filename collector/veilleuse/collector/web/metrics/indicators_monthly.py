@@ -188,9 +188,12 @@ class MonthlyFigures:
                 due = end  # nobody measured anything in that month: there is nothing to release
         due_on = released_on(due) if due else None
         before = (first - timedelta(days=1)).replace(day=1)
-        own = None
         try:
             own = self._own.read(*last_month(today))
+        except CollectorError as error:
+            log.warning("what Veilleuse itself used is not shown", extra={"reason": str(error)})
+            own = None
+        try:
             month, of_servers = self._months.read(before, first), self._indicators.read(before, first)
         except CollectorError as error:
             log.warning("the month before the last one is not compared", extra={"reason": str(error)})
