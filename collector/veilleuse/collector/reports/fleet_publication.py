@@ -17,6 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.account.ghg_items import declarations, home_share
 from veilleuse.collector.account.group_sums import merge_small_groups
 from veilleuse.collector.account.observations import tally_periods
@@ -225,7 +226,7 @@ def compute_month(sources: Sources, part: Slice, k: int) -> Month:
         sources.reader,
         part,
         k,
-        _now_unix_milliseconds(),
+        clock.unix_milliseconds(),
         _places_by_inventory(sources, part),
         _perimeter_of(sources, part),
         sources.same,
@@ -248,7 +249,7 @@ def compute_month_indicators(
         dimensions = ("entity", "site", "device_class", "power_context", "month")
         query = replace(
             Query(part.first, part.end, dimensions, k, same=base.same),
-            now_unix_milliseconds=_now_unix_milliseconds(),
+            now_unix_milliseconds=clock.unix_milliseconds(),
         )
         chosen = [hosts[host_id] for host_id in places]
         tallies = tally_periods(base.reader, Periods(base.reader, chosen), query, chosen, places)
@@ -318,10 +319,6 @@ def _as_one(
             own_cpu_milliseconds=before.own_cpu_milliseconds + one.own_cpu_milliseconds,
         )
     return tuple(found.values())
-
-
-def _now_unix_milliseconds() -> int:
-    return round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
 
 
 def _perimeter_of(sources: Sources, part: Slice) -> PerimeterOf:
