@@ -150,7 +150,7 @@ def _pairs_are_safe(counts: Sequence[tuple[int, int]], k: int) -> bool:
     )
 
 
-class Rate(NamedTuple):
+class PublicRate(NamedTuple):
     """Watts of machines in a state that are public: their energy is these watts × their time."""
 
     watts: float
@@ -159,7 +159,7 @@ class Rate(NamedTuple):
     """Relative difference up to which an energy is at these watts."""
 
 
-Rates: TypeAlias = tuple[Rate, ...]
+Rates: TypeAlias = tuple[PublicRate, ...]
 """In order of watts."""
 
 Spent: TypeAlias = tuple[HostId, tuple[Part, State], int, int]
@@ -196,7 +196,7 @@ def rates_of(tallies: Iterable[HostShares]) -> Rates:
     The usual watts of each class at rest and idle are found in the sums, as of a calibration; for idle, in
     those of machines known by a model only.
     """
-    found: set[Rate] = set()
+    found: set[PublicRate] = set()
     usual: defaultdict[tuple[DeviceClass, State], list[float]] = defaultdict(list)
     for tally in tallies:
         for host_id, (_, state), time, energy in spent_of(tally):
@@ -207,7 +207,7 @@ def rates_of(tallies: Iterable[HostShares]) -> Rates:
             found.update(modelled[at] for at in _places(modelled, time, energy))
             if state in USUAL and (state in REST_STATES or host_id not in tally.otherwise):
                 usual[device_class, state].append(energy / time)
-    found |= {Rate(_usual(watts), state, SAME) for (_, state), watts in usual.items()}
+    found |= {PublicRate(_usual(watts), state, SAME) for (_, state), watts in usual.items()}
     return tuple(sorted(found))
 
 
@@ -218,13 +218,18 @@ def _rates_of_model(device_class: DeviceClass, state: State) -> Rates:
         watts = watts_on(device_class, idle=idle)
         usual = watts[:1] if idle else ()
         return tuple(
-            sorted({*(Rate(one, state, EXACT) for one in watts), *(Rate(one, state, SAME) for one in usual)})
+            sorted(
+                {
+                    *(PublicRate(one, state, EXACT) for one in watts),
+                    *(PublicRate(one, state, SAME) for one in usual),
+                }
+            )
         )
     powers = STATE_POWERS.get(device_class)
     if powers is None or state not in REST_STATES:
         return ()
     power = powers.off_microwatts if state is State.OFF else powers.sleep_microwatts
-    return (Rate(power / MICROWATTS_PER_WATT, state, SAME),) if power else ()
+    return (PublicRate(power / MICROWATTS_PER_WATT, state, SAME),) if power else ()
 
 
 def _usual(watts: list[float]) -> float:

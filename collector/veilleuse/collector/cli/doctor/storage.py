@@ -267,7 +267,7 @@ def _copy_elsewhere(made: datetime | None) -> Finding:
         return Finding(
             "backup", "warning", "whether a backup is also on another machine is not known", remedy
         )
-    age = datetime.now(UTC) - made
+    age = clock.now() - made
     outcome = outcome_of("backup_old", age.total_seconds())
     text = f"the newest copy on another machine is of {made:%Y-%m-%d}, {_ago(age / timedelta(days=1))}"
     return Finding("backup", outcome, text, "" if outcome == "good" else remedy)
