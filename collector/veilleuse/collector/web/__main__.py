@@ -124,7 +124,7 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
             open_store,
             writer=writer,
         )
-        server = OneTickServer(_server_options(app), Connections())
+        server = OneTickServer(_server_options(app), Connections(metrics_auth.is_proxy))
         listener.connections = server.bounds
         # uvicorn raises the signal again after it stops: the signal must not kill us before we close.
         for number in (signal.SIGTERM, signal.SIGINT):
