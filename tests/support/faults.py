@@ -114,6 +114,13 @@ FAULTS: Final = (
         "that were refused",
     ),
     Fault(
+        "VeilleuseRegisterUnwritable",
+        "critical",
+        "pki.register_file is where nobody can write",
+        "register",
+        "the register /proc/register.jsonl cannot be written: No such file",
+    ),
+    Fault(
         "VeilleuseServerComatose",
         "info",
         "a server without work for 190 days",
@@ -136,8 +143,11 @@ FAULTS: Final = (
     ),
 )
 """Faults of `fill`."""
-SETTINGS: Final = {"VEILLEUSE__INTENSITY__ODRE": "true"}
-"""A connector is on: its failures count."""
+SETTINGS: Final = {
+    "VEILLEUSE__INTENSITY__ODRE": "true",
+    "VEILLEUSE__PKI__REGISTER_FILE": "/proc/register.jsonl",
+}
+"""A connector is on: its failures count. The register is on a disk that takes no file."""
 
 
 def fill(directory: Path) -> None:

@@ -18,6 +18,7 @@ from veilleuse.collector.backup.notes import (
     RESTORED_BACKUP_NOTE,
     RESTORES_COUNT,
     last_backup,
+    newest_copy,
 )
 from veilleuse.collector.cli.doctor.findings import Finding, outcome_of
 from veilleuse.collector.enrolment.root_key import FOLDER
@@ -241,6 +242,7 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
         outcome = outcome_of("backup_old", age.total_seconds())
         text = f"the last backup was made on {made:%Y-%m-%d}, {_ago(age / timedelta(days=1))}"
         yield Finding("backup", outcome, text, "" if outcome == "good" else remedy)
+        yield _copy_elsewhere(newest_copy(settings.data_dir))
     if not settings.backup.key_file and not (kind.simulated and made is None):
         yield Finding(
             "backup",
@@ -256,6 +258,19 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
             f"to the backup of {of:%Y-%m-%d}"
         )
         yield Finding("backup", "good", text)
+
+
+def _copy_elsewhere(made: datetime | None) -> Finding:
+    """Judge the newest copy on another machine like a backup; one that nobody noted is not known."""
+    remedy = "copy each backup to another machine: 'Copies elsewhere' in docs/install-debian.md"
+    if made is None:
+        return Finding(
+            "backup", "warning", "whether a backup is also on another machine is not known", remedy
+        )
+    age = datetime.now(UTC) - made
+    outcome = outcome_of("backup_old", age.total_seconds())
+    text = f"the newest copy on another machine is of {made:%Y-%m-%d}, {_ago(age / timedelta(days=1))}"
+    return Finding("backup", outcome, text, "" if outcome == "good" else remedy)
 
 
 def _ago(days: float) -> str:
