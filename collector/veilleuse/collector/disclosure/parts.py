@@ -157,6 +157,8 @@ class Rate(NamedTuple):
     state: State
     within: float
     """Relative difference up to which an energy is at these watts."""
+    is_guess: bool = False
+    """True for one step of the load in use, which nothing tells: known where most of a group have it."""
 
 
 Rates: TypeAlias = tuple[Rate, ...]
@@ -164,6 +166,9 @@ Rates: TypeAlias = tuple[Rate, ...]
 
 Spent: TypeAlias = tuple[HostId, tuple[Part, State], int, int]
 """Machine, part and state, milliseconds, millijoules."""
+
+Known: TypeAlias = tuple[HostId, Part, int]
+"""Machine, part, rates at which its energy there is, as bits."""
 
 BY_CLASS: Final = frozenset({Method.LOAD_MODELLED, Method.CLASS_DEFAULT})
 USUAL: Final = REST_STATES | {State.ON_IDLE}
@@ -215,11 +220,10 @@ def rates_of(tallies: Iterable[HostShares]) -> Rates:
 def _rates_of_model(device_class: DeviceClass, state: State) -> Rates:
     if state in ON_STATES:
         idle = state is State.ON_IDLE
-        watts = watts_on(device_class, idle=idle)
-        usual = watts[:1] if idle else ()
-        return tuple(
-            sorted({*(Rate(one, state, EXACT) for one in watts), *(Rate(one, state, SAME) for one in usual)})
-        )
+        unreported, steps = watts_on(device_class, idle=idle)
+        found = [Rate(watts, state, EXACT) for watts in unreported]
+        found += [Rate(watts, state, EXACT, not idle) for watts in steps]
+        return tuple(sorted([*found, *(Rate(watts, state, SAME) for watts in unreported[:1] if idle)]))
     powers = STATE_POWERS.get(device_class)
     if powers is None or state not in REST_STATES:
         return ()
@@ -233,24 +237,42 @@ def _usual(watts: list[float]) -> float:
     return median(one for one in watts if round(math.log(one) / SAME) == step)
 
 
-def rates_in(spent: Sequence[Spent], part: Part, rates: Rates) -> dict[HostId, int]:
-    """Return, for each machine with time or energy in a part, the rates at which all of it is, as bits."""
+def known_rates(spent: Sequence[Spent], rates: Rates) -> list[Known]:
+    """Return the rates of each time and energy."""
+    found = [(host_id, key, _places(rates, time, energy)) for host_id, key, time, energy in spent]
+    machines = Counter(key for _, key, _ in found)
+    at = Counter((key, place) for _, key, places in found for place in places)
+    return [
+        (
+            host_id,
+            key[0],
+            sum(
+                1 << place
+                for place in places
+                if not rates[place].is_guess or 2 * at[key, place] > machines[key]
+            ),
+        )
+        for host_id, key, places in found
+    ]
+
+
+def rates_in(known: Iterable[Known], part: Part) -> dict[HostId, int]:
+    """Return, for each machine with something in a part, the rates at which all of it is, as bits."""
     found: dict[HostId, int] = {}
-    for host_id, (of, _), time, energy in spent:
+    for host_id, of, bits in known:
         if int(of) & int(part):
-            bits = sum(1 << place for place in _places(rates, time, energy))
             found[host_id] = found.get(host_id, bits) & bits
     return found
 
 
-def away(known: Mapping[HostId, int], place: int) -> dict[HostId, int]:
+def away(rates: Mapping[HostId, int], place: int) -> dict[HostId, int]:
     """Return the machines that are not entirely at the rate of this place: see `rates_in`."""
-    return {host_id: 1 for host_id, bits in known.items() if not bits >> place & 1}
+    return {host_id: 1 for host_id, bits in rates.items() if not bits >> place & 1}
 
 
-def unknown(spent: Sequence[Spent], rates: Rates) -> dict[HostId, int]:
+def unknown(known: Iterable[Known]) -> dict[HostId, int]:
     """Return the machines with time or energy at none of the rates: no weights remove them from an energy."""
-    return {host_id: 1 for host_id, _, time, energy in spent if not _places(rates, time, energy)}
+    return {host_id: 1 for host_id, _, bits in known if not bits}
 
 
 def _places(rates: Rates, time: int, energy: int) -> list[int]:

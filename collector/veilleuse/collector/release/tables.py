@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from itertools import accumulate, pairwise
+from itertools import accumulate, combinations, pairwise
 from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.account.group_sums import (
@@ -39,6 +39,7 @@ from veilleuse.collector.disclosure.parts import (
     LEVELS,
     NO_PARTS,
     Level,
+    Part,
     Rates,
     may_be_told_together,
     rates_of,
@@ -304,11 +305,35 @@ def _rows_of_uses(
 def _may_share(cells: Sequence[Tally], level: Level, rates: Rates, k: int) -> bool:
     """Return whether the parts of these cells together may be published beside each cell's total."""
     return len(cells) == 1 or (
-        all(tally.cannot_be_solved(rates, k) for tally in cells)
+        _energies_keep_enough(cells, level, rates, k)
         and all(
             may_be_told_together([tally.masks(getattr(tally, table)) for tally in cells], level.parts, k)
             for table in ("times", "drawn")
         )
+    )
+
+
+def _energies_keep_enough(cells: Sequence[Tally], level: Level, rates: Rates, k: int) -> bool:
+    """Return whether no weights of cells' energies and of the parts' times leave 1 to k − 1 machines.
+
+    An energy leaves k machines of its cell whatever the parts weigh, or fewer. Then parts of other watts have
+    other weights, and a cell without a weight on its energy keeps its machines that have several of them: for
+    each set of parts of one weight, the two cells keep k together. If all energies weigh, all cells do.
+    """
+    left = [tally.fewest_left(level, rates) for tally in cells]
+    weak = [tally for tally, fewest in zip(cells, left, strict=True) if fewest is not None and fewest < k]
+    if not weak:
+        return True
+    masks = [(tally, tally.masks(tally.times)) for tally in cells]
+    sets = (Part(sum(some)) for size in range(len(level.parts)) for some in combinations(level.parts, size))
+    return sum(filter(None, left)) >= k and all(
+        tally.fewest_at_one_rate(parts, rates)
+        + sum(machines for mask, machines in of_other.items() if mask & ~parts)
+        >= k
+        for parts in sets
+        for tally in weak
+        for other, of_other in masks
+        if other is not tally
     )
 
 
