@@ -54,6 +54,10 @@ class DisclosureCell(Generic[K]):
     """For each part of a time, and each public watts: hosts whose energy in it is not these watts × time."""
     unknown: Mapping[HostId, int] = field(default_factory=dict)
     """Hosts with an energy at none of these watts."""
+    members: Mapping[HostId, int] = field(default_factory=dict)
+    """Hosts that the further condition is about."""
+    allows: Callable[[Mapping[HostId, int], int], bool] | None = None
+    """Further condition: tells if the cell of these members may be shown with this `k`."""
 
     @property
     def figures(self) -> tuple[Mapping[HostId, int], ...]:
@@ -72,6 +76,7 @@ class DisclosureCell(Generic[K]):
             and all(is_nobodys_or_safe(figure, k) for figure in self.beside)
             and all(is_nobodys_or_enough(figure, k) for figure in self.constant)
             and self._keeps_enough(k)
+            and (self.allows is None or self.allows(self.members, k))
         )
 
     def _keeps_enough(self, k: int) -> bool:
@@ -165,6 +170,8 @@ def merge_cells(cells: Sequence[DisclosureCell[Any]], key: K) -> DisclosureCell[
         tuple(map(_sum, constant)),
         tuple(tuple(map(_sum, zip(*parts, strict=True))) for parts in left),
         _sum(cell.unknown for cell in cells),
+        _sum(cell.members for cell in cells),
+        cells[0].allows,
     )
 
 
