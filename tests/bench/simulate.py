@@ -26,13 +26,15 @@ from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from veilleuse.collector import clock
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support.sources import opened
 from veilleuse.collector.calendars.periods import slices
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.query import AUTRES, Query
-from veilleuse.collector.reports.emissions import emissions_report_of, today
+from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.simulate.fill import simulate
 from veilleuse.collector.simulate.fleet import SimulationOrder
@@ -52,7 +54,7 @@ def intervals(directory: Path, first: date, end: date) -> dict[tuple[str, str], 
 
     If small classes of a population were merged, only the total can be compared with the truth.
     """
-    question = Query(first, end, ("device_class",), K, today())
+    question = Query(first, end, ("device_class",), K, clock.today())
     with opened(directory, ReportingSettings()) as sources:
         statement = emissions_report_of(sources, question, compare=False).statement
     found: dict[tuple[str, str], Interval] = {}

@@ -12,7 +12,6 @@ from typing import Final, TypeAlias, TypeVar
 from veilleuse.collector.disclosure.partition import merge_families
 from veilleuse.collector.disclosure.parts import (
     BY_CLASS,
-    IDLE,
     KNOWN,
     LEVELS,
     NO_PARTS,
@@ -23,6 +22,7 @@ from veilleuse.collector.disclosure.parts import (
     Part,
     Rates,
     away,
+    rates_in,
     rates_of,
     spent_of,
     unknown,
@@ -174,8 +174,8 @@ class Tally:
         not time × that rate.
         """
         on = (_of(self.times, ON), _of(self.drawn, ON | Part.OTHER))
-        spent = spent_of(self)
-        left = (away(spent, _ALL, watts) for _, watts in rates)
+        known = rates_in(spent_of(self), _ALL, rates)
+        left = (away(known, place) for place in range(len(rates)))
         return DisclosureCell(
             key, _of(self.times, _ALL), on, (_of(self.times, REST), _of(self.drawn, REST), *left)
         )
@@ -200,10 +200,11 @@ class Tally:
         """
         spent = spent_of(self)
         return [
-            away(spent, part, watts)
+            away(known, place)
             for part in level.parts
-            for state, watts in rates
-            if part & (REST if state in REST_STATES else IDLE)
+            for known in [rates_in(spent, part, rates)]
+            for place, rate in enumerate(rates)
+            if part & (REST if rate.state in REST_STATES else ON)
         ]
 
     def may_publish_energies(self, level: Level, rates: Rates, k: int) -> bool:
@@ -220,7 +221,8 @@ class Tally:
         rates. It holds whatever is known of the parts from elsewhere.
         """
         spent = spent_of(self)
-        return len(unknown(spent, rates)) >= k or any(not away(spent, _ALL, watts) for _, watts in rates)
+        known = rates_in(spent, _ALL, rates)
+        return len(unknown(spent, rates)) >= k or any(not away(known, place) for place in range(len(rates)))
 
     def level(self, k: int) -> Level:
         """Return the finest level that the disclosure rule allows."""

@@ -5,23 +5,28 @@ docs/decisions/0046.
 
 A model assigns watts to machines of a class in a state. Whoever knows these watts can subtract modelled
 energy from a sum. Modelled energy is watts × time, so the energy and time of one row are two equations.
-Energy − watts × time is then the energy of only the machines with other watts. The watts are found in the
-sums: a month does not hold the method of each state's energy.
+Energy − watts × time is then the energy of only the machines with other watts. So it is for a machine that is
+on, where its load is not reported or stays in one step of its scale. Which machines have these watts is found
+in the sums: a month does not hold the method of each state's energy.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import cache
 from statistics import median
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import ON_STATES, REST_STATES, Detail
+from veilleuse.collector.shipped_tables import STATE_POWERS, watts_on
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import MICROWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
 
@@ -145,17 +150,28 @@ def _pairs_are_safe(counts: Sequence[tuple[int, int]], k: int) -> bool:
     )
 
 
-Rates: TypeAlias = tuple[tuple[State, float], ...]
-"""Watts by state, in a fixed order."""
+class PublicRate(NamedTuple):
+    """Watts of machines in a state that are public: their energy is these watts × their time."""
+
+    watts: float
+    state: State
+    within: float
+    """Relative difference up to which an energy is at these watts."""
+
+
+Rates: TypeAlias = tuple[PublicRate, ...]
+"""In order of watts."""
 
 Spent: TypeAlias = tuple[HostId, tuple[Part, State], int, int]
 """Machine, part and state, milliseconds, millijoules."""
 
 BY_CLASS: Final = frozenset({Method.LOAD_MODELLED, Method.CLASS_DEFAULT})
-CONSTANT: Final = REST_STATES | {State.ON_IDLE}
-"""States with modelled watts by class alone; the watts of a machine in use follow its load."""
+USUAL: Final = REST_STATES | {State.ON_IDLE}
+"""States with modelled watts by class. Those of a machine on follow its load, where it reports one."""
 SAME: Final = 0.02
 """Relative difference below which watts count as equal."""
+EXACT: Final = 0.0001
+"""The same for watts of one load: machines that report theirs have any watts, some of them near these."""
 ROUNDING_MILLIJOULES: Final = 20
 _ENOUGH_MILLISECONDS: Final = 60_000
 """Least time in a state to compute its watts."""
@@ -175,15 +191,45 @@ class HostShares(Protocol):
 
 
 def rates_of(tallies: Iterable[HostShares]) -> Rates:
-    """Return the usual watts of each class in each state; for idle, of the machines known by a model only."""
-    found: defaultdict[tuple[DeviceClass, State], list[float]] = defaultdict(list)
+    """Return the public watts that machines have: of a model by class, by class and one load, and the usual.
+
+    The usual watts of each class at rest and idle are found in the sums, as of a calibration; for idle, in
+    those of machines known by a model only.
+    """
+    found: set[PublicRate] = set()
+    usual: defaultdict[tuple[DeviceClass, State], list[float]] = defaultdict(list)
     for tally in tallies:
         for host_id, (_, state), time, energy in spent_of(tally):
             device_class = tally.classes.get(host_id)
-            known = state in REST_STATES or host_id not in tally.otherwise
-            if device_class and state in CONSTANT and known and energy > 0 and time >= _ENOUGH_MILLISECONDS:
-                found[device_class, state].append(energy / time)
-    return tuple(sorted({(state, _usual(watts)) for (_, state), watts in found.items()}))
+            if device_class is None or energy <= 0 or time < _ENOUGH_MILLISECONDS:
+                continue
+            modelled = _rates_of_model(device_class, state)
+            found.update(modelled[at] for at in _places(modelled, time, energy))
+            if state in USUAL and (state in REST_STATES or host_id not in tally.otherwise):
+                usual[device_class, state].append(energy / time)
+    found |= {PublicRate(_usual(watts), state, SAME) for (_, state), watts in usual.items()}
+    return tuple(sorted(found))
+
+
+@cache
+def _rates_of_model(device_class: DeviceClass, state: State) -> Rates:
+    if state in ON_STATES:
+        idle = state is State.ON_IDLE
+        watts = watts_on(device_class, idle=idle)
+        usual = watts[:1] if idle else ()
+        return tuple(
+            sorted(
+                {
+                    *(PublicRate(one, state, EXACT) for one in watts),
+                    *(PublicRate(one, state, SAME) for one in usual),
+                }
+            )
+        )
+    powers = STATE_POWERS.get(device_class)
+    if powers is None or state not in REST_STATES:
+        return ()
+    power = powers.off_microwatts if state is State.OFF else powers.sleep_microwatts
+    return (PublicRate(power / MICROWATTS_PER_WATT, state, SAME),) if power else ()
 
 
 def _usual(watts: list[float]) -> float:
@@ -192,27 +238,39 @@ def _usual(watts: list[float]) -> float:
     return median(one for one in watts if round(math.log(one) / SAME) == step)
 
 
-def away(spent: Sequence[Spent], part: Part, watts: float) -> dict[HostId, int]:
-    """Return the machines with time or energy in a part that is not entirely at these watts."""
-    return {
-        host_id: 1
-        for host_id, (of, _), time, energy in spent
-        if int(of) & int(part) and not _is_at(watts, time, energy)
-    }
+def rates_in(spent: Sequence[Spent], part: Part, rates: Rates) -> dict[HostId, int]:
+    """Return, for each machine with time or energy in a part, the rates at which all of it is, as bits."""
+    found: dict[HostId, int] = {}
+    for host_id, (of, _), time, energy in spent:
+        if int(of) & int(part):
+            bits = sum(1 << place for place in _places(rates, time, energy))
+            found[host_id] = found.get(host_id, bits) & bits
+    return found
+
+
+def away(known: Mapping[HostId, int], place: int) -> dict[HostId, int]:
+    """Return the machines that are not entirely at the rate of this place: see `rates_in`."""
+    return {host_id: 1 for host_id, bits in known.items() if not bits >> place & 1}
 
 
 def unknown(spent: Sequence[Spent], rates: Rates) -> dict[HostId, int]:
     """Return the machines with time or energy at none of the rates: no weights remove them from an energy."""
-    return {
-        host_id: 1
-        for host_id, _, time, energy in spent
-        if not any(_is_at(watts, time, energy) for _, watts in rates)
-    }
+    return {host_id: 1 for host_id, _, time, energy in spent if not _places(rates, time, energy)}
 
 
-def _is_at(watts: float, time: int, energy: int) -> bool:
-    expected = watts * time
-    return abs(energy - expected) <= SAME * expected + ROUNDING_MILLIJOULES
+def _places(rates: Rates, time: int, energy: int) -> list[int]:
+    """Return the places of the rates at which this energy is watts × this time."""
+    first, last = 0, len(rates)
+    if time >= _ENOUGH_MILLISECONDS:  # rounding is then less than SAME
+        watts = energy / time
+        first = bisect_left(rates, (watts * (1 - 2 * SAME),))
+        last = bisect_left(rates, (watts * (1 + 2 * SAME),))
+    return [
+        place
+        for place in range(first, last)
+        if abs(energy - (expected := rates[place].watts * time))
+        <= rates[place].within * expected + ROUNDING_MILLIJOULES
+    ]
 
 
 def spent_of(tally: HostShares) -> list[Spent]:

@@ -26,6 +26,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
@@ -193,7 +194,7 @@ def make_app(
     api_context: ApiContext | None = None,
     access_control: AccessControl | None = None,
     open_store: OpenReadStore | None = None,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = unix_seconds,
     writer: MetricsWriter | None = None,
 ) -> ASGIApp:
     """Build the application. Without `api_context` it has no figures; without `access_control`, no accounts.

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.app.data_directory import is_initialised, what_is_missing
 from veilleuse.collector.backup.destination import is_in_progress
 from veilleuse.collector.backup.notes import (
@@ -172,7 +173,7 @@ GRACE_DAYS: Final = 2
 
 def check_retention(settings: CollectorSettings) -> Iterator[Finding]:
     """Compare the oldest rows of each population with their retention limits."""
-    today = datetime.now(UTC).date()
+    today = clock.today()
     zone = settings.reporting.time_zone
     with open_reader(settings.data_dir) as store:
         present = {host.population for host in store.data.hosts()}
@@ -237,7 +238,7 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
     elif made is None:
         yield Finding("backup", "warning", "no backup was ever made", remedy)
     else:
-        age = datetime.now(UTC) - made
+        age = clock.now() - made
         outcome = outcome_of("backup_old", age.total_seconds())
         text = f"the last backup was made on {made:%Y-%m-%d}, {_ago(age / timedelta(days=1))}"
         yield Finding("backup", outcome, text, "" if outcome == "good" else remedy)
@@ -266,7 +267,7 @@ def _copy_elsewhere(made: datetime | None) -> Finding:
         return Finding(
             "backup", "warning", "whether a backup is also on another machine is not known", remedy
         )
-    age = datetime.now(UTC) - made
+    age = clock.now() - made
     outcome = outcome_of("backup_old", age.total_seconds())
     text = f"the newest copy on another machine is of {made:%Y-%m-%d}, {_ago(age / timedelta(days=1))}"
     return Finding("backup", outcome, text, "" if outcome == "good" else remedy)
