@@ -19,13 +19,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.architecture.tree import ROOT
+from tests.support import clock
 from tests.support.stack import Stack, get, orphans
 from tests.support.waiting import PATIENCE_SECONDS, at_its_best
 from veilleuse.collector.derive.wall import wall_energy
@@ -165,7 +166,7 @@ def test_counters_rise(first_run):
 
 def report(place: Stack) -> dict[str, list[dict[str, object]]]:
     """Return `report emissions` of yesterday, today and tomorrow."""
-    today = datetime.now(UTC).date()
+    today = clock.today()
     file = place.folder / "report.json"
     place.must(
         "veilleuse", "report", "emissions", "--from", str(today - timedelta(days=1)),

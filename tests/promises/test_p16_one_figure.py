@@ -48,6 +48,7 @@ from tests.promises.support.outlets import (
     value_of,
     xlsx_rows,
 )
+from tests.support.clock import now
 from tests.support.peers import peer
 from tests.support.ports import free_ports
 from tests.support.processes import ran
@@ -114,7 +115,7 @@ class Fleet(Stack):
     def __init__(self, folder: Path) -> None:
         """Set the clock of all commands."""
         (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-        behind = round((datetime.now(UTC) - TODAY) / timedelta(seconds=1))
+        behind = round((now() - TODAY) / timedelta(seconds=1))
         clock = {"FAKETIME": f"-{behind}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         super().__init__(
             folder, {"LD_PRELOAD": str(library), **clock, "VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "0"}
