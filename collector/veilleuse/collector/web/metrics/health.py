@@ -155,6 +155,9 @@ def add_collector(out: Exposition, snapshot: Snapshot, k: int) -> None:
         failing = bool(snapshot.health.get("months_not_published"))
         out.add(c.PUBLICATION_FAILURES, ("month",), int(failing))
         out.add(c.PUBLICATION_FAILURES, ("year",), len(snapshot.health.get("years_not_kept", ())))
+        for period, one in snapshot.health.get("children_killed", {}).items():
+            labels = (period, str(one["at"]), str(one["step"]), str(one["signal"]))
+            out.add(c.CHILD_KILLED, labels, one["memory_bytes"])
     out.add(c.RECORDS_STORED, (), seen.fleet.records)
     out.add(c.DIRTY, (), seen.fleet.dirty)
     if seen is snapshot:
