@@ -26,6 +26,7 @@ TOLD_ELSEWHERE: Final = frozenset(
         "backup_missing",
         "backup_old",
         "derivation_late",
+        "month_held",
         "publication_failing",
         "disk_low",
         "disk_forecast",
