@@ -161,7 +161,7 @@ class PublicationRegister:
         elif restored or self.hold:  # else the database holds all, and what it lacks was removed there
             self._apply(publications, contents.places, fill=True)
         self.read_back.trouble = fault if restored else ""
-        if fault:
+        if fault and (restored or number):
             what = "publications since a restored backup are not known" if restored else "it is written anew"
             log.warning(
                 f"the file of publications is not whole: {what}",
