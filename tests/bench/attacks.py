@@ -46,7 +46,7 @@ def main() -> int:
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     after = case.measure(Path(folder))
-                except Exception:  # one attack that cannot be run does not hide the others
+                except Exception:  # noqa: BLE001  # one attack that cannot be run does not hide the others
                     traceback.print_exc()
                     failed, after = True, "FAILED"
             print(f"{case.line}. {case.name}\n    before  {case.before}\n    after   {after}", flush=True)

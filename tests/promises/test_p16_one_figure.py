@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """P16: one figure has the same digits at every outlet, for every reader.
 
-`veilleuse simulate` makes a fleet, `veilleuse serve` publishes its months, a year is closed, and a real
-Prometheus scrapes. The collector's clock is in March 2026 (libfaketime): PCs' months are kept for 18.
-Each number that two outlets give is compared. `one_table.txt` in the test's folder has all of them.
+`veilleuse simulate` makes a fleet, `veilleuse serve` publishes it in March 2026 (libfaketime), a year is
+closed, a real Prometheus scrapes. Each number that two outlets give is compared: `one_table.txt` has them.
 """
 
 from __future__ import annotations
@@ -48,6 +47,7 @@ from tests.promises.support.outlets import (
     value_of,
     xlsx_rows,
 )
+from tests.support.clock import now
 from tests.support.peers import peer
 from tests.support.ports import free_ports
 from tests.support.processes import ran
@@ -114,7 +114,7 @@ class Fleet(Stack):
     def __init__(self, folder: Path) -> None:
         """Set the clock of all commands."""
         (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-        behind = round((datetime.now(UTC) - TODAY) / timedelta(seconds=1))
+        behind = round((now() - TODAY) / timedelta(seconds=1))
         clock = {"FAKETIME": f"-{behind}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         super().__init__(
             folder, {"LD_PRELOAD": str(library), **clock, "VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "0"}

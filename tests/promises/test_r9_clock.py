@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.clock import unix_milliseconds
 from tests.support.fakes.metered import Metered, millijoules, refusals
 from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.model import Gap, Record, body_from_json
@@ -143,7 +144,7 @@ def test_the_real_process_under_a_clock_that_jumps(tmp_path, figure):
     bodies += [Record.from_json(text) for text in json.loads(fold)["open"]]
     error = error_ratio(millijoules(bodies), 50 * (end - begin))
     busy = spent.user + spent.system - processor.user - processor.system
-    refused = list(refusals(bodies, time.time_ns() // 1_000_000))
+    refused = list(refusals(bodies, unix_milliseconds()))
     figure(
         f"{100 * error:.3f} % energy error, {len(refused)} records refused, {busy:.2f} s of CPU time in 10 s, in the real service"
     )

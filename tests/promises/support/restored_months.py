@@ -13,10 +13,11 @@ import shutil
 import signal
 import subprocess
 import urllib.request
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
+from tests.support import clock
 from tests.support.filled import Filled
 from tests.support.rolled import roll, workstation_days
 from tests.support.stack import Stack, get
@@ -38,7 +39,7 @@ class LostHost:
         self.register = folder / "disk" / "register.jsonl"
         self.publications = folder / "disk" / "register.jsonl.publications"
         self.backup = folder / "before.backup"
-        today = datetime.now(UTC).date()
+        today = clock.today()
         self.end = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
         self.first = (self.end - timedelta(days=1)).replace(day=1)
         self.register.parent.mkdir()

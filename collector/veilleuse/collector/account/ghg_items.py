@@ -129,8 +129,8 @@ def home_share(
     """Return the share of laptops' time at home over [first, end), 0 to 1, weighted by days.
 
     It is declared telework days, rounded (published_days), ÷ worked days, of the entity, else of the nearest
-    ancestor with a declaration. None where a part of the period has no declaration: absent, never zero. It never comes from a
-    machine.
+    ancestor with a declaration. None where a part of the period has no declaration: absent, never zero. It
+    never comes from a machine.
     """
     own = declarations(headcounts, entity)
     return _over_days(own, first, end, worked_days_per_week) if own else None
@@ -165,8 +165,8 @@ def published_days(own: Iterable[Headcount], worked: int = WORKED_DAYS_PER_WEEK)
     """Return the published telework days per week of successive declarations of one entity.
 
     The person-days of a declaration (users × days) are known by their cell alone: a multiple of what
-    LEAST_TELEWORK_USERS people can reach at most, and the next one; the days of its middle are published. None
-    at all are published as 0. A declaration whose person-days differ by less than a cell from those that the
+    LEAST_TELEWORK_USERS people can reach at most, and the next one; the days of its middle are published.
+    None at all are published as 0. A declaration whose person-days differ by less than a cell from those that the
     present cell was computed of keeps this cell. docs/methodology.md §8 shows that the days of fewer people
     cannot be solved for.
     """

@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.admin.context import AdminContext, ProcessFacts
 from veilleuse.collector.admin.hosts import complete_forgetting
 from veilleuse.collector.admin.operations import Operations
@@ -345,7 +345,7 @@ def require_ours(data_dir: Path) -> None:
 def _create(
     settings: CollectorSettings, site: Site | None, external: ExternalCa | None, *, simulated: bool
 ) -> None:
-    data_dir, now = settings.data_dir, time.time()
+    data_dir, now = settings.data_dir, clock.unix_seconds()
     has_authority = (data_dir / CA_FOLDER).exists()
     try:
         if not (data_dir / FLEET_KEY_FILE).exists():

@@ -21,7 +21,6 @@ from veilleuse.collector.model.publications import (
 )
 from veilleuse.wire.files import open_owned, remove_owned, rename_owned, sync_folder
 
-
 Line = Mapping[str, Any]
 PUBLICATION, TAKEN_BACK, HELD = "publication", "taken_back", "held"
 _KINDS: Final = frozenset({PUBLICATION, TAKEN_BACK, HELD})

@@ -162,9 +162,8 @@ class PublicationRegister:
             self._apply(publications, contents.places, fill=True)
         self.read_back.trouble = fault if restored else ""
         if fault and (restored or number):
-            what = "publications since a restored backup are not known" if restored else "it is written anew"
             log.warning(
-                f"the file of publications is not whole: {what}",
+                "file of publications is not whole: it is written anew",
                 extra={"path": str(self.path), "fault": fault},
             )
         if fault and restored:

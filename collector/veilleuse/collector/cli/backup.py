@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from veilleuse.collector import clock
 from veilleuse.collector.app.data_directory import open_collector, require_ours
 from veilleuse.collector.backup.archive import Manifest, describe_copies, write_archive
 from veilleuse.collector.backup.destination import (
@@ -127,7 +128,7 @@ def _make_backup(
     data_dir = settings.data_dir
     require_whole_directory(data_dir)
     with only_backup(data_dir):
-        target = destination(dest, simulated=_is_simulated(data_dir), now=datetime.now(UTC))
+        target = destination(dest, simulated=_is_simulated(data_dir), now=clock.now())
         require_outside(target, data_dir)
         if keep is not None and target.is_named:
             raise UsageError("--keep is for a directory of backups: DEST is a file")
@@ -135,7 +136,7 @@ def _make_backup(
         progress("copying the databases", 0, 0)
         with _hold_copies(settings) as copies:
             progress("checking the copies", 0, 0)
-            now_unix_milliseconds = round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
+            now_unix_milliseconds = clock.unix_milliseconds()
             manifest = describe_copies(
                 Path(copies["folder"]),
                 product=copies["version"],
@@ -215,7 +216,7 @@ def restore(
     settings = load_settings(config)
     if file is not None and file.is_dir():
         raise UsageError(f"{file} is a directory: name one backup in it{_newest(file)}")
-    data_dir, now = settings.data_dir, datetime.now(UTC)
+    data_dir, now = settings.data_dir, clock.now()
     if not (data_dir / DATA_FILE).exists() and not is_half_restored(data_dir):
         require_ours(data_dir)  # a mistyped data_dir must not change the rights of other files
     restored, carried_on = put_back(data_dir, file, lambda: read_backup_key(settings, key_file), now)

@@ -213,6 +213,7 @@ TABLE: Final = (
         {Severity.WARNING: _days(7), Severity.CRITICAL: _days(30)},
         Measure.AGE,
     ),
+    Condition("register_unwritable", c.REGISTER_WRITABLE, {Severity.CRITICAL: 1}, below=True),
     Condition("derivation_late", c.DIRTY, {Severity.WARNING: 10_000}, lasts=timedelta(minutes=15)),
     # The collector tries every hour.
     Condition(

@@ -36,6 +36,10 @@ WAIT_DAYS: Final = 3
 """Days from the end of a month until it is stored: most delayed records have arrived by then.
 Later ones recompute it.
 """
+OWN_KEPT_DAYS: Final = 62
+"""Days for which the days of what the collector used are kept: by then their month is mostly published."""
+OWN_WAIT_DAYS: Final = 31
+"""Days more for those of a month that is not published yet: a collector that was off publishes it late."""
 IDLE_COLUMNS: Final = tuple(f"idle_beyond_{minutes}_minutes_milliseconds" for minutes in (15, 30, 60))
 CPU_COLUMNS: Final = tuple(
     f"cpu_bucket_{n:02}_milliseconds" for n in range(BUCKETS["cpu_bucket_milliseconds"])

@@ -14,7 +14,8 @@ from enum import StrEnum
 from typing import Final
 
 from veilleuse.collector.calendars.periods import slices
-from veilleuse.collector.documents.document import Document, Row, Text, Value
+from veilleuse.collector.documents.document import RELEASED_UNTIL, Document, Row, Text, Value
+from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.query import Basis, Query
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.release.own_use import OWN_GSD2, OWN_USE, AgentsUse, OwnMonth
@@ -43,6 +44,19 @@ NOTE: Final[Text] = {
 }
 
 
+class OwnReason(StrEnum):
+    """Why a released month does not tell what a part used. Values of the column `reason`."""
+
+    NOT_RELEASED = "period"
+    """No month of the period is released."""
+    NOT_PUBLISHED = "own_not_published"
+    """It was first published too late, or by a version that counted nothing."""
+    NOT_COUNTED = "own_not_counted"
+    """The collector did not count from its first day on."""
+    NOT_REPORTED = "own_not_reported"
+    """Fewer than REPORTING_PERCENT of the agents report it, or the rule of disclosure withholds it."""
+
+
 class OwnPart(StrEnum):
     """Part of Veilleuse that a row is of."""
 
@@ -59,41 +73,63 @@ def add_own_rows(document: Document, published: PublicationReader, query: Query)
     """
     if query.entities or document.head.get("basis") != Basis.RELEASED.value:
         return document
-    rows = own_use_rows(
-        own_months(published, query.first, query.end, query.k_anonymity), query.first, query.end
-    )
-    if not rows:
-        return document
+    until = str(document.head.get(RELEASED_UNTIL, query.first))
+    end = min(query.end, date.fromisoformat(until))
+    months = own_months(published, query.first, end, query.k_anonymity)
+    rows = own_use_rows(months, query.first, query.end)
     figures = {name: document.tables[name] for name in document.tabular}
     return replace(
         document,
-        columns=(*document.columns, *COLUMNS),
+        columns=(*document.columns, *COLUMNS, *(("reason",) if any("reason" in row for row in rows) else ())),
         tables={**figures, TABLE: rows, **document.tables},
         tabular=(*document.tabular, TABLE),
         assumptions=(*document.assumptions, NOTE),
     )
 
 
-def own_months(published: PublicationReader, first: date, end: date, k: int) -> tuple[OwnMonth, ...]:
-    """Return the published months inside [first, end), oldest first. Raises StoreDamaged, StoreTooNew."""
+def own_months(published: PublicationReader, first: date, end: date, k: int) -> tuple[OwnMonth | None, ...]:
+    """Return what was published of the released months inside [first, end), oldest first; None: nothing.
+
+    Raises StoreDamaged, StoreTooNew.
+    """
     cache = PublicationCache(OWN_USE, published, publish_nothing, k)
-    found = (cache.read(part.first, part.end) for part in slices(first, end, by_month=True))
-    return tuple(one for one in found if one is not None)
+    parts = [
+        part
+        for part in slices(first, end, by_month=True)
+        if any(published.summary(kind, part.first, part.end) for kind in PublicationKind)
+    ]
+    return tuple(cache.read(part.first, part.end) for part in parts)
 
 
-def own_use_rows(months: Sequence[OwnMonth], first: date, end: date) -> list[Row]:
-    """Return a row for the agents of each population, one for the collector, and the whole with its ratio."""
+def own_use_rows(months: Sequence[OwnMonth | None], first: date, end: date) -> list[Row]:
+    """Return a row for the agents of each population, one for the collector, and the whole with its ratio.
+
+    Where a released month does not tell it, the row has the newest such month's reason.
+    """
     common: dict[str, Value] = {
         "period_from": first.isoformat(),
         "period_to": end.isoformat(),
         "level": LEVEL,
     }
+    known = [one for one in months if one is not None]
+    populations = sorted({agents.population for one in known for agents in one.agents})
     rows = [
-        *(_agents(population, months) for population in sorted(Population)),
-        _collector(months),
-        whole_use(months),
+        *(_agents(population, known) for population in populations),
+        *([_collector(known)] if known else ()),
+        {"own_part": OwnPart.WHOLE.value, "own_months": 0, **whole_use(known), "reason": _reason(months)},
     ]
-    return [{**common, **_known(row)} for row in rows if row]
+    return [{**common, **_known(row)} for row in rows]
+
+
+def _reason(months: Sequence[OwnMonth | None]) -> OwnReason | None:
+    """Return why the newest month without a whole has none; None where each has one."""
+    for one in reversed(months):
+        if one is None:
+            return OwnReason.NOT_PUBLISHED
+        if one.energy_millijoules is None:
+            is_counted = one.collector_energy_millijoules is not None
+            return OwnReason.NOT_REPORTED if is_counted else OwnReason.NOT_COUNTED
+    return None if months else OwnReason.NOT_RELEASED
 
 
 def whole_use(months: Iterable[OwnMonth]) -> dict[str, Value | None]:
@@ -120,13 +156,17 @@ def whole_use(months: Iterable[OwnMonth]) -> dict[str, Value | None]:
 def _agents(population: Population, months: Iterable[OwnMonth]) -> dict[str, Value | None]:
     mine = [one for month in months for one in month.agents if one.population is population]
     known = [one for one in mine if one.energy_millijoules is not None]
-    if not known:
-        return {}
-    return {
+    row: dict[str, Value | None] = {
         "population": population.value,
         "own_part": OwnPart.AGENTS.value,
-        "n": max(one.machines for one in known),
         "own_months": len(known),
+        "reason": OwnReason.NOT_REPORTED if len(known) < len(mine) else None,
+    }
+    if not known:
+        return row
+    return {
+        **row,
+        "n": max(one.machines for one in known),
         "kwh_own": sum(one.energy_millijoules or 0 for one in known) / MILLIJOULES_PER_KWH,
         "gsd2": OWN_GSD2,
         "own_cpu_hours": _hours([one.cpu_milliseconds for one in known]),
@@ -134,13 +174,17 @@ def _agents(population: Population, months: Iterable[OwnMonth]) -> dict[str, Val
     }
 
 
-def _collector(months: Iterable[OwnMonth]) -> dict[str, Value | None]:
+def _collector(months: Sequence[OwnMonth]) -> dict[str, Value | None]:
     known = [one for one in months if one.collector_energy_millijoules is not None]
-    if not known:
-        return {}
-    return {
+    row: dict[str, Value | None] = {
         "own_part": OwnPart.COLLECTOR.value,
         "own_months": len(known),
+        "reason": OwnReason.NOT_COUNTED if len(known) < len(months) else None,
+    }
+    if not known:
+        return row
+    return {
+        **row,
         "kwh_own": sum(one.collector_energy_millijoules or 0 for one in known) / MILLIJOULES_PER_KWH,
         "gsd2": OWN_GSD2,
         "own_cpu_hours": _hours([one.collector_cpu_milliseconds for one in known]),

@@ -69,7 +69,7 @@ def publisher(data_dir: Path, timeout_seconds: float = TIMEOUT_SECONDS) -> Publi
 
 
 def held_months(published: PublicationReader, closings: ClosedYearReader, since: date) -> tuple[date, ...]:
-    """Return the first day of each month from `since` on that stays unpublished since a restore, oldest first."""
+    """Return the first day of each month from `since` on that a restore holds, oldest first."""
     found: list[date] = []
     hold = published.hold()
     end = hold.until.replace(day=1) if hold else since

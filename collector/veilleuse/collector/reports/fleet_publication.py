@@ -17,6 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.account.ghg_items import declarations, home_share
 from veilleuse.collector.account.group_sums import merge_small_groups
 from veilleuse.collector.account.observations import tally_periods
@@ -34,7 +35,7 @@ from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import NO_USE, IndicatorMachine, Targets, add_uses
 from veilleuse.collector.model.inventory import Headcount, PowerContext
-from veilleuse.collector.model.months import WAIT_DAYS
+from veilleuse.collector.model.months import OWN_KEPT_DAYS, OWN_WAIT_DAYS, WAIT_DAYS
 from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.model.query import GroupKey, Query, key_of_host, perimeters_in_force
 from veilleuse.collector.model.records import HostId
@@ -59,8 +60,8 @@ from veilleuse.collector.settings import RetentionSettings
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
-OWN_KEPT: Final = timedelta(days=62)
-"""Time for which the days of PCs, and of what the collector used, are kept."""
+_OWN_KEPT: Final = timedelta(days=OWN_KEPT_DAYS + OWN_WAIT_DAYS)
+"""Time for which the days of what the collector used wait for the publication of their month."""
 REFRESH_DAYS: Final = 7
 """Longest time, in days, until a correction of declarations reaches the published fleet."""
 _RULED: Final = (Population.WORKSTATION, Population.CLASSROOM)
@@ -136,7 +137,7 @@ class FleetPublisher:
         if self._sources.closings.has_months(part.first, part.end, tuple(Population)):
             compute = partial(self._compute_indicators, part, month)
             indicators = self._indicators.figures(part.first, part.end, self._today, compute)
-            if self._today - part.first < OWN_KEPT:
+            if self._today - part.first < _OWN_KEPT:
                 own = partial(self._compute_own_use, part, month, indicators)
                 self._own.figures(part.first, part.end, self._today, own)
         return month
@@ -228,7 +229,7 @@ def compute_month(sources: Sources, part: Slice, k: int) -> Month:
         sources.reader,
         part,
         k,
-        _now_unix_milliseconds(),
+        clock.unix_milliseconds(),
         _places_by_inventory(sources, part),
         _perimeter_of(sources, part),
         sources.same,
@@ -251,7 +252,7 @@ def compute_month_indicators(
         dimensions = ("entity", "site", "device_class", "power_context", "month")
         query = replace(
             Query(part.first, part.end, dimensions, k, same=base.same),
-            now_unix_milliseconds=_now_unix_milliseconds(),
+            now_unix_milliseconds=clock.unix_milliseconds(),
         )
         chosen = [hosts[host_id] for host_id in places]
         tallies = tally_periods(base.reader, Periods(base.reader, chosen), query, chosen, places)
@@ -321,10 +322,6 @@ def _as_one(
             own_cpu_milliseconds=before.own_cpu_milliseconds + one.own_cpu_milliseconds,
         )
     return tuple(found.values())
-
-
-def _now_unix_milliseconds() -> int:
-    return round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
 
 
 def _perimeter_of(sources: Sources, part: Slice) -> PerimeterOf:

@@ -17,6 +17,7 @@ from tests.support.receiving import hello, stream_request
 from veilleuse.collector.ingest.counters import Count, Health
 from veilleuse.collector.ingest.own_use import OwnUse, tree_cpu_milliseconds
 from veilleuse.collector.model.months import OWN_CPU
+from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.settings import Store
 from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite.reader import SqliteReader
@@ -69,7 +70,8 @@ def test_only_bytes_of_servers_are_counted(service):
 
 
 def test_days_add_up_and_a_month_before_the_first_one_is_not_known(tmp_path):
-    """A month in which counting began would be too low; days of 62 days ago are deleted."""
+    """A month in which counting began would be too low. Days of 62 days ago are deleted once their month is
+    published, those of 93 days ago always."""
     first = date(2026, 3, 1)
     with closing(
         create_store(tmp_path / "data", Store(free_bytes_minimum=0), simulated=True, now_unix_milliseconds=1)
@@ -81,8 +83,14 @@ def test_days_add_up_and_a_month_before_the_first_one_is_not_known(tmp_path):
             month = {"own_cpu_milliseconds": 4, "server_sent_bytes": 2}
             assert reader.own_use(first, date(2026, 4, 1)) == month
             assert reader.own_use(date(2026, 2, 28), date(2026, 4, 1)) is None
+            store.note_own_use(date(2026, 6, 2), {})
+            assert reader.own_use(first, date(2026, 4, 1)) == month
+            store.publications.put(
+                Publication(PublicationKind.OWN_USE, first, date(2026, 4, 1), 1, 10, "", 1, "{}")
+            )
             store.note_own_use(date(2026, 5, 3), {})
             assert reader.own_use(first, date(2026, 4, 1)) is None
+            store.note_own_use(date(2026, 3, 31), {})
             assert reader.own_use(date(2026, 3, 31), date(2026, 4, 1)) == {"own_cpu_milliseconds": 0}
 
 

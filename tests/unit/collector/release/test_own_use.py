@@ -145,12 +145,18 @@ def test_the_ratio_is_of_the_months_that_know_both():
     whole = whole_use([month(1), unknown])
     assert (whole["own_months"], whole["kwh_own"], whole["own_avoidable_ratio"]) == (1, 1.0, 100.0)
     rows = own_use_rows([month(1), unknown], date(2026, 1, 1), date(2027, 1, 1))
-    assert [(row["own_part"], row["own_months"], row["kwh_own"]) for row in rows] == [
-        ("agents", 2, 1.0),
-        ("collector", 1, 0.5),
-        ("whole", 1, 1.0),
+    assert [(row["own_part"], row["own_months"], row["kwh_own"], row.get("reason")) for row in rows] == [
+        ("agents", 2, 1.0, None),
+        ("collector", 1, 0.5, "own_not_counted"),
+        ("whole", 1, 1.0, "own_not_counted"),
     ]
     assert rows[0]["own_received_bytes"] == 20
-    assert own_use_rows([], date(2026, 1, 1), date(2027, 1, 1)) == []
+    for months, known, reason in (
+        ([month(1), None], 1, "own_not_published"),
+        ([None], 0, "own_not_published"),
+        ([], 0, "period"),
+    ):
+        last = own_use_rows(months, date(2026, 1, 1), date(2027, 1, 1))[-1]
+        assert (last["own_months"], last["reason"], "kwh_own" in last) == (known, reason, bool(known))
     silent = whole_use([month(1, avoidable_kwh=None)])
     assert (silent["kwh_own"], silent["own_avoidable_ratio"]) == (1.0, None)

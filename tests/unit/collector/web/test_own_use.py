@@ -123,34 +123,75 @@ def test_report_metrics_and_page_tell_the_same(data: Filled):
     assert csv[0].endswith(",".join(COLUMNS))
     lines = [re.findall(r"<t[dh][^>]*>([^<]*)", line) for line in page[page.index("own-h") :].split("<tr>")]
     shown = {cells[0]: cells[1:] for cells in lines if cells}
-    assert [shown["agents, postes de travail"][place] for place in (0, -1)] == ["12", "–"]
-    assert shown["agents, serveurs"][-1] == "3,10\u00a0Mo"
+    assert [shown["agents, postes de travail"][place] for place in (0, -2)] == ["12", "–"]
+    assert shown["agents, serveurs"][-2] == "3,10\u00a0Mo"
     assert "un seul poste a été en contact" in page
     assert "Pour chaque kWh" in page
 
 
 @pytest.mark.parametrize(
-    ("pcs", "own", "since", "known"),
+    ("pcs", "own", "since", "untold"),
     [
-        (12, None, OCTOBER, {"collector"}),  # older agents
-        (12, 1_000, OCTOBER + timedelta(days=1), {"agents"}),  # counting began on the 2nd
-        (9, 1_000, OCTOBER, {"agents", "collector", "whole"}),  # PCs are in no row: the server alone
+        (12, None, OCTOBER, {"agents": "own_not_reported", "whole": "own_not_reported"}),  # older agents
+        (
+            12,
+            1_000,
+            OCTOBER + timedelta(days=1),  # counting began on the 2nd
+            {"collector": "own_not_counted", "whole": "own_not_counted"},
+        ),
+        (9, 1_000, OCTOBER, {}),  # PCs are in no row: the server alone
     ],
 )
-def test_what_is_not_known_has_no_line(data: Filled, pcs: int, own: int | None, since: date, known: set[str]):
+def test_what_is_not_known_has_its_reason(
+    data: Filled, pcs: int, own: int | None, since: date, untold: dict[str, str]
+):
     """No figure is no zero; of nine PCs nothing is told, also no bytes."""
     fill(data, pcs, own)
     counted(data, since)
     publish_months(data, RELEASED_ON)
     with Reading(data, clock=lambda: noon(RELEASED_ON)) as reading:
         reading.indicators.refresh()
-        rows = json.loads(reading.get(ASKED, reading.account()).text).get("own_use", [])
+        rows = json.loads(reading.get(ASKED, reading.account()).text)["own_use"]
         told = metrics(data, reading)
-    assert {row["own_part"] for row in rows} == known
-    assert ("month_avoidable_ratio" in told) is False or "whole" in known
+    assert {row["own_part"]: row["reason"] for row in rows if "reason" in row} == untold
+    assert {row["own_part"] for row in rows if "kwh_own" not in row} == set(untold)
+    assert {row["own_part"] for row in rows} == {"agents", "collector", "whole"}
+    assert "month_avoidable_ratio" not in told or "whole" not in untold
     if pcs < 10:
         assert "workstation" not in " ".join(told)
         assert not any(row.get("population") == "workstation" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("published_on", "is_known"),
+    [
+        (date(2026, 12, 2), True),
+        (date(2026, 12, 3), True),
+        (date(2027, 1, 1), True),
+        (date(2027, 1, 4), False),
+    ],
+)
+def test_a_month_that_is_first_published_late(data: Filled, published_on: date, is_known: bool):
+    """October is the last released month until 3 December, and a collector that was off publishes it later
+    still: its days wait until 92 days after its first one. Then every outlet says that it is not known."""
+    fill(data, 12, 1_000)
+    counted(data)
+    data.store.note_own_use(published_on, {})  # the collector's first task of a day: old days go
+    publish_months(data, published_on)
+    with Reading(data, clock=lambda: noon(published_on)) as reading:
+        token = reading.account()
+        rows = json.loads(reading.get(ASKED, token).text)["own_use"]
+        csv = reading.get(ASKED, token, accept="text/csv").text.splitlines()
+        page = reading.get("/qualite?year=2026&lang=fr").text
+    whole = rows[-1]
+    if is_known:
+        assert {row["own_months"] for row in rows} == {1}
+        assert "reason" not in whole
+        return
+    assert [one for one in rows if "kwh_own" in one] == []
+    assert (whole["own_part"], whole["own_months"], whole["reason"]) == ("whole", 0, "own_not_published")
+    assert sum("own_not_published" in line for line in csv) == 1
+    assert "un mois a été publié sans" in page
 
 
 def test_a_published_month_stays_when_a_machine_is_forgotten_and_when_the_others_go(data: Filled):

@@ -82,6 +82,13 @@ def check_service(settings: CollectorSettings) -> Iterator[Finding]:
             told = ", ".join(f"{number} {kind}" for kind, number in sorted(errors.items()))
             text = f"the store had errors since the collector started: {told}"
             yield Finding("service", outcome_of("store_errors", sum(errors.values())), text, _READ_THE_LOG)
+        if why := health["register"]["trouble"]:
+            text = f"the register {health['register']['path']} cannot be written: {why}"
+            remedy = (
+                "put the file back, or let the service write its folder as docs/operations.md says; "
+                "then restart the collector"
+            )
+            yield Finding("register", outcome_of("register_unwritable", 0), text, remedy)
         if why := health["months_not_published"]:
             text = f"months that are due could not be published: {why}"
             yield Finding("months", "failed", text, f"{_READ_THE_LOG}; it tries again every hour")

@@ -25,6 +25,7 @@ TOLD_ELSEWHERE: Final = frozenset(
         "population_silent",
         "backup_missing",
         "backup_old",
+        "register_unwritable",
         "derivation_late",
         "month_held",
         "publication_failing",

@@ -90,7 +90,7 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "memo": ("entity", "device_class", "n", "kwh_total", "kgco2e_total"),
     "own_use": (
         *("own_part", "population", "n", "own_months", "kwh_own", "own_cpu_hours"),
-        *("own_received_bytes", "own_sent_bytes", "kwh_avoidable", "own_avoidable_ratio"),
+        *("own_received_bytes", "own_sent_bytes", "kwh_avoidable", "own_avoidable_ratio", "reason"),
     ),
     "withheld": ("period_from", "period_to", "reason", "released_on"),
 }

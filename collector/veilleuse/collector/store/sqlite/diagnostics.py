@@ -19,7 +19,8 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import civil_day, day_bounds, days_milliseconds
 from veilleuse.collector.model.hosts import HostStatus, LatestCertificate
-from veilleuse.collector.model.months import OWN_CPU
+from veilleuse.collector.model.months import OWN_CPU, OWN_KEPT_DAYS, OWN_WAIT_DAYS
+from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.records import DaySize, Grain, HostId
 from veilleuse.collector.model.sums import BalanceRow
 from veilleuse.collector.store.directory import database_bytes
@@ -256,8 +257,11 @@ def ran_since(ask: Ask, today: date) -> date:
     return first
 
 
-OWN_KEPT_DAYS: Final = 62
-"""As days of PCs: by then their month was published."""
+_OLD_OWN_DAYS: Final = (
+    "DELETE FROM own_days WHERE day < ? OR day < ? AND EXISTS (SELECT 1 FROM published_periods"
+    f" WHERE kind = '{PublicationKind.OWN_USE}' AND first_day <= day AND day < end_day)"
+)
+"""Days of a published month, and those that waited for theirs long enough."""
 
 
 def note_own_use(database: Database, day: date, used: Mapping[str, int]) -> None:
@@ -267,7 +271,8 @@ def note_own_use(database: Database, day: date, used: Mapping[str, int]) -> None
             "INSERT INTO own_days VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
             [(day.toordinal(), name, value) for name, value in {OWN_CPU: 0, **used}.items()],
         )
-        connection.execute("DELETE FROM own_days WHERE day < ?", (day.toordinal() - OWN_KEPT_DAYS,))
+        kept = day.toordinal() - OWN_KEPT_DAYS
+        connection.execute(_OLD_OWN_DAYS, (kept - OWN_WAIT_DAYS, kept))
 
 
 def own_use(ask: Ask, first: date, end: date) -> dict[str, int] | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -16,6 +15,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import Slice, add_months, months_before
+from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import NIGHTS, TABLE, load_indicator
@@ -88,7 +88,7 @@ class MonthlyFigures:
         settings: CollectorSettings,
         open_store: OpenReadStore,
         published: PublicationReader,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix_seconds,
         check_seconds: float = CHECK_SECONDS,
     ) -> None:
         """Read nothing yet. `open_store` opens the store for one reading; `clock`: Unix seconds."""

@@ -217,14 +217,15 @@ def _own_use(rows: Sequence[Row], w: Words) -> Grid | None:
             else f"{w.word('own_part', str(row['own_part']))}, {w.word('population', str(row['population']))}",
             f"{row.get('n', DASH)}",
             f"{row['own_months']}",
-            w.kwh(number_of(row, "kwh_own")),
+            w.kwh(number_of(row, "kwh_own")) if "kwh_own" in row else DASH,
             _hours(row, w),
             _megabytes(row, w),
+            w.word("reason", str(row["reason"])) if "reason" in row else "",
         )
         for row in rows
     )
-    heads = ("part", "machines", "months", "energy", "cpu", "bytes")
-    columns = tuple(Head(w(f"quality.own_{one}"), is_number=one != "part") for one in heads)
+    heads = ("part", "machines", "months", "energy", "cpu", "bytes", "unknown")
+    columns = tuple(Head(w(f"quality.own_{one}"), is_number=one not in ("part", "unknown")) for one in heads)
     return Grid(w("quality.own_caption"), columns, found) if found else None
 
 
