@@ -49,7 +49,7 @@ from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMont
 from veilleuse.collector.release.indicators import MonthContext, build_indicators
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.own_use import OWN_USE, OwnMonth, build_own_use
-from veilleuse.collector.release.publications import PublicationCache, Publish
+from veilleuse.collector.release.publications import PublicationCache, Publish, is_held
 from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart, MeasuredParts, Source
 from veilleuse.collector.release.tables import PARTITION, Month, make_month
 from veilleuse.collector.reports.fleet_year import exempt_figures, fleet_devices, read_assumptions
@@ -98,6 +98,7 @@ class FleetPublisher:
         self._published, self._k, self._today = self._sources.published, k, today
         self._targets = targets or Targets()
         self._since = months_before(today, kept_months)
+        self._hold = self._published.hold()
         self._months = PublicationCache(FORM, self._published, publish, k)
         self._indicators = PublicationCache(INDICATORS, self._published, publish, k)
         self._own = PublicationCache(OWN_USE, self._published, publish, k)
@@ -125,6 +126,8 @@ class FleetPublisher:
                 break
             if part.end <= self._since:
                 continue  # its publication is deleted, and machines may still have it: never a second one
+            if is_held(self._published, self._hold, part.first, part.end):
+                continue
             if self._published.waits(part.first, part.end):
                 waiting.append(f"{part.first:%Y-%m}")
                 break
