@@ -19,6 +19,7 @@ CLOCKS: Final = {
     "deploy": None,
     "grafana": None,
     "docs": None,
+    "tests": "tests/support/clock.py",
 }
 """Root → the one file that reads the real clock. Roots without one use those of the product."""
 READS: Final = {
@@ -114,7 +115,7 @@ def test_other_times_are_no_read(code: str) -> None:
 
 @pytest.mark.parametrize("root", CLOCKS)
 def test_one_module_of_a_root_reads_the_real_clock(root: str) -> None:
-    """No other file does; tests with a name in fixtures/ are data."""
+    """No other file does. Programs in tests/fixtures are data."""
     found = [
         f"{file.relative_to(ROOT)}:{line}"
         for file in files(".py", under=ROOT / root)

@@ -23,9 +23,10 @@ import tempfile
 import time
 from collections import defaultdict
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
+from tests.support.clock import today
 from veilleuse.collector import clock
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -118,7 +119,7 @@ def digest(path: Path) -> str:
 
 def preset_took(name: str) -> str:
     """Fill a preset as the command does by itself; return the seconds, sizes and released months."""
-    order = order_of(name, datetime.now(UTC).date(), hosts=None, first=None, days=None, seed=1)
+    order = order_of(name, today(), hosts=None, first=None, days=None, seed=1)
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "data"
         seconds, spent, _ = one(order, directory)

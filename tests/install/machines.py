@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.support import clock
 from tests.support.peers import peer
 from tests.support.processes import ran
 from tests.support.waiting import until
@@ -118,7 +119,7 @@ def remove_old(folder: Path) -> None:
         if process := kept.suffix[1:]:
             is_left = not Path("/proc", process).exists()
         else:
-            is_left = time.time() - kept.stat().st_mtime > KEPT_DAYS * 86_400
+            is_left = clock.unix_seconds() - kept.stat().st_mtime > KEPT_DAYS * 86_400
         if is_left:
             shutil.rmtree(kept)
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import clock as real_clock
 from tests.support.backups import add_tokens, directory, make_backup, put_back
 from tests.support.machines import settings_in
 from tests.support.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
@@ -51,7 +51,7 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
 DAY_MILLISECONDS = 86_400_000
-NOW = time.time_ns() // 1_000_000
+NOW = real_clock.unix_milliseconds()
 SEALING = {"backup.key_file": "/a/key"}
 
 
@@ -116,7 +116,7 @@ def test_the_disk_is_forecast_from_what_serve_noted(tmp_path):
     assert "not enough history" in found(check_forecast, settings)[-1][1]
     free = os.statvfs(tmp_path)
     room = free.f_bavail * free.f_frsize
-    today = datetime.now(UTC).date()
+    today = real_clock.today()
     for share, outcome in ((10, "warning"), (1000, "good")):
         with closing(Database(settings.data_dir / "data.db", writing=True)) as database:
             for back in range(5):
@@ -420,7 +420,7 @@ def test_a_contact_in_the_future_is_a_clock_that_went_back(tmp_path):
                 else enrol(registry, Population.SERVER, "Lyon")
             )
             wire = pb.Health(agent_version="0.2.0").SerializeToString()
-            now = time.time_ns() // 1_000_000 + ahead_milliseconds
+            now = real_clock.unix_milliseconds() + ahead_milliseconds
             collector.issuing.commit(
                 lambda: registry.record_hello(
                     host_id, facts_wire=None, health_wire=wire, now_unix_milliseconds=now

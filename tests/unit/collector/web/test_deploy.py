@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.architecture.tree import ROOT
+from tests.support import clock
 from tests.support.filled import METER, Filled, minutes_of_server
 from tests.support.reading import Reading
 from veilleuse.collector.backup.notes import BACKUP_NOTE, RESTORED_BACKUP_NOTE
@@ -224,7 +225,7 @@ def test_a_person_is_no_prometheus(reading: Reading):
 )
 def test_a_backup_is_late_when_doctor_says_so(tmp_path: Path, note: str, age: timedelta):
     """The page and `veilleuse doctor` have one condition."""
-    now = datetime.now(UTC)
+    now = clock.now()
     with Filled(tmp_path / "data") as data, Reading(data) as reading:
         with data.store.transaction():
             data.store.registry.put_meta(note, str(round((now - age).timestamp() * 1000)))
