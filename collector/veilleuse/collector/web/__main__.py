@@ -123,7 +123,7 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
             open_store,
             writer=writer,
         )
-        server = OneTickServer(_server_options(app))
+        server = OneTickServer(_server_options(app), app.application.state.keep_warm)
         # uvicorn raises the signal again after it stops: the signal must not kill us before we close.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)

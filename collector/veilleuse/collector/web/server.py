@@ -8,6 +8,7 @@ uvicorn's own loop wakes ten times a second, and uvicorn waits for a request wit
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, Final
 
@@ -56,21 +57,27 @@ class OneTickServer(uvicorn.Server):
     _signalled: asyncio.Event | None = None
     _loop: asyncio.AbstractEventLoop | None = None
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        """Take uvicorn's configuration."""
+    def __init__(
+        self, config: uvicorn.Config, background: Callable[[], Coroutine[Any, Any, None]] | None = None
+    ) -> None:
+        """Take uvicorn's configuration, and what runs beside it in its event loop until it stops."""
         super().__init__(config)
+        self._background = background
         self.server_state.connections = Connections()  # type: ignore[assignment]  # all that uvicorn asks of a set
 
     async def main_loop(self) -> None:
         """Tick until `should_exit`."""
         self._loop, self._signalled = asyncio.get_running_loop(), asyncio.Event()
         counter = 0
+        beside = self._loop.create_task(self._background()) if self._background else None
         while not await self.on_tick(counter):
             counter += _DATE_TICKS
             try:
                 await asyncio.wait_for(self._signalled.wait(), TICK_SECONDS)
             except TimeoutError:
                 continue
+        if beside is not None:
+            beside.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note the signal in its handler, then wake the loop."""
