@@ -256,6 +256,10 @@ bench-uncertainty: $(VENV)/.dev ## a fleet's 95 % interval without counters, wit
 bench-figures: $(VENV)/.dev ## figures that once were wrong: case, before, after, truth
 	@$(PY) tests/bench/figures.py
 
+.PHONY: bench-attacks
+bench-attacks: $(VENV)/.dev peers ## attacks that once succeeded: case, before, after; ARGS='--only WORD' for some
+	@$(PY) tests/bench/attacks.py $(ARGS)
+
 .PHONY: bench-released-year
 bench-released-year: $(VENV)/.dev ## a year as the sum of its released months, beside its own estimate and the true energy
 	@$(PY) tests/bench/released_year.py --simulated 12

@@ -70,6 +70,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from veilleuse.agent import clock
+
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 30.0
 AGENT_STOP_SECONDS = 20.0  # longer than the deadline of one call, 15 s
@@ -231,7 +233,7 @@ def prepare(layout: Layout) -> None:
     fresh = not layout.collector.exists()
     call(layout, "init", "veilleuse", "init", "--if-missing")
     if fresh and is_enrolled(layout):
-        aside = layout.agent.with_name(f"{layout.agent.name}.{int(time.time())}")
+        aside = layout.agent.with_name(f"{layout.agent.name}.{clock.unix_milliseconds()}")
         layout.agent.rename(aside)
         say(
             f"the collector is new and knows no agent: the old agent's state is kept in {_format_path(aside)}"

@@ -12,12 +12,12 @@ import os
 import re
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from deploy.release.changelog import fragments, section, with_section
+from veilleuse.collector import clock
 
 ROOT: Final = Path(__file__).parents[2]
 RELEASES: Final = ROOT / "tests" / "fixtures" / "releases"
@@ -67,7 +67,7 @@ def prepare(version: str) -> str:
 
 def write(version: str) -> None:
     """Write the files of a release, and commit them under a tag."""
-    now = int(time.time())
+    now = int(clock.unix_seconds())
     os.environ |= {"SOURCE_DATE_EPOCH": str(now), "GIT_COMMITTER_DATE": f"{now} +0000"}
     for name in ("pyproject.toml", "proto/veilleuse/wire/version.py"):
         replace(ROOT / name, version)

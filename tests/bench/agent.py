@@ -26,6 +26,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import clock
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -247,7 +249,7 @@ def fill(stack: Stack, number: int) -> None:
     from tests.support.records import clock_record, spool_of
 
     hour = 3_600_000
-    start = int(time.time() * 1000) // hour * hour - 24 * hour + number * 900_000
+    start = clock.unix_milliseconds() // hour * hour - 24 * hour + number * 900_000
     spool = spool_of(stack.state)
     try:
         spool.append([clock_record(start + step * 300_000, 300_000).to_json() for step in range(3)], {})

@@ -22,6 +22,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from tests.support import clock
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support.machines import Machine
@@ -117,7 +119,7 @@ def main() -> None:
             str(options.agents),
         )
         stack.must("veilleuse", "token", "create", *where, "--output", str(join))
-        begin = (time.time_ns() // 1_000_000 - 300 * 86_400_000) // 3_600_000 * 3_600_000
+        begin = (clock.unix_milliseconds() - 300 * 86_400_000) // 3_600_000 * 3_600_000
         agents = []
         for _ in range(options.agents):
             machine = Machine(json.loads(join.read_text()))

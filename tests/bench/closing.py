@@ -22,6 +22,8 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
+from tests.support import clock
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.report import YEAR, fill, peak_mebibytes
@@ -66,7 +68,7 @@ def close(settings: CollectorSettings) -> None:
         print(
             f"    all: {len(statistics) / 2**20:.2f} MiB, {len(zlib.compress(statistics)) / 2**20:.2f} MiB under zlib"
         )
-        order = ClosingOrder(YEAR, False, "bench", "", time.time_ns() // 1_000_000, TODAY)
+        order = ClosingOrder(YEAR, False, "bench", "", clock.unix_milliseconds(), TODAY)
         made = propose(sources, settings, order)
     began = time.perf_counter()
     _send(settings, made)

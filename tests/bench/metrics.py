@@ -14,11 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from tests.support.clock import today
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -53,7 +55,7 @@ def main() -> None:
         figures, month = indicators.figures, indicators.month
         fresh = SnapshotCache(reader, settings, machine_figures=figures, month=month)
         first = milliseconds(fresh.take_snapshot)
-        published = milliseconds(lambda: Publishing(store).publish_months(datetime.now(UTC).date()))
+        published = milliseconds(lambda: Publishing(store).publish_months(today()))
         read = milliseconds(indicators.refresh)
         looks = [
             milliseconds(SnapshotCache(reader, settings, machine_figures=figures, month=month).take_snapshot)
@@ -95,7 +97,7 @@ def fill(store: Filled, hosts: int, groups: int) -> None:
 
 def fill_month(store: Filled, pcs: int) -> None:
     """Store the last closed month of `pcs` workstations, three rows each."""
-    month = (ended_by(datetime.now(UTC).date()) - timedelta(days=1)).replace(day=1)
+    month = (ended_by(today()) - timedelta(days=1)).replace(day=1)
     values = [0] * len(COLUMNS)
     for place in range(0, len(COLUMNS), 2):
         values[place] = 1_000_000 + place

@@ -23,8 +23,11 @@ import tempfile
 import time
 from collections import defaultdict
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
+
+from tests.support.clock import today
+from veilleuse.collector import clock
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -32,7 +35,7 @@ from tests.support.sources import opened
 from veilleuse.collector.calendars.periods import slices
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.query import AUTRES, Query
-from veilleuse.collector.reports.emissions import emissions_report_of, today
+from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.simulate.fill import simulate
 from veilleuse.collector.simulate.fleet import SimulationOrder
@@ -52,7 +55,7 @@ def intervals(directory: Path, first: date, end: date) -> dict[tuple[str, str], 
 
     If small classes of a population were merged, only the total can be compared with the truth.
     """
-    question = Query(first, end, ("device_class",), K, today())
+    question = Query(first, end, ("device_class",), K, clock.today())
     with opened(directory, ReportingSettings()) as sources:
         statement = emissions_report_of(sources, question, compare=False).statement
     found: dict[tuple[str, str], Interval] = {}
@@ -116,7 +119,7 @@ def digest(path: Path) -> str:
 
 def preset_took(name: str) -> str:
     """Fill a preset as the command does by itself; return the seconds, sizes and released months."""
-    order = order_of(name, datetime.now(UTC).date(), hosts=None, first=None, days=None, seed=1)
+    order = order_of(name, today(), hosts=None, first=None, days=None, seed=1)
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "data"
         seconds, spent, _ = one(order, directory)

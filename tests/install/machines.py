@@ -14,14 +14,16 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import pytest
 
+from tests.support import clock
 from tests.support.peers import peer
 from tests.support.processes import ran
 from tests.support.waiting import until
@@ -117,7 +119,7 @@ def remove_old(folder: Path) -> None:
         if process := kept.suffix[1:]:
             is_left = not Path("/proc", process).exists()
         else:
-            is_left = time.time() - kept.stat().st_mtime > KEPT_DAYS * 86_400
+            is_left = clock.unix_seconds() - kept.stat().st_mtime > KEPT_DAYS * 86_400
         if is_left:
             shutil.rmtree(kept)
 
@@ -276,9 +278,14 @@ class Machine:
 
 
 @contextmanager
-def two_machines(system: System) -> Iterator[tuple[Machine, Machine]]:
-    """Yield a collector's and an agent's machine, booted, and joined by a cable."""
-    root = root_of(system)
+def two_machines(
+    system: System, *more: str, names: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[Machine, Machine]]:
+    """Yield a collector's and an agent's machine, booted, and joined by a cable.
+
+    `more`: further packages on both. `names`: further names of each, collector or agent → names.
+    """
+    root = root_of(system, *more)
     with _folder() as folder, ExitStack() as open_things:
         made = []
         for number, name in enumerate(("collector", "agent"), start=1):
@@ -291,9 +298,9 @@ def two_machines(system: System) -> Iterator[tuple[Machine, Machine]]:
             made.append(machine)
         collector, agent = made
         collector.network.join(agent.network)
-        names = "".join(f"{one.network.address} {one.name}.test\n" for one in made)
+        lines = "".join(f"{one.network.address} {one.name}.test {names.get(one.name, '')}\n" for one in made)
         for machine in made:
-            machine.path("/etc/hosts").write_text(f"127.0.0.1 localhost\n{names}", encoding="ascii")
+            machine.path("/etc/hosts").write_text(f"127.0.0.1 localhost\n{lines}", encoding="ascii")
             machine.boot()
         yield collector, agent
 

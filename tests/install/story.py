@@ -17,6 +17,7 @@ from typing import Final
 from tests.install.machines import Machine
 from tests.promises.support.killed_agent import UNKNOWN, Held, held
 from tests.promises.support.previous import BODIES, PERIOD
+from tests.support import clock
 from tests.support.peers import peer
 from tests.support.waiting import comes
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
@@ -193,7 +194,7 @@ class Story:
 
     def delivers(self) -> None:
         """Wait until the collector has a record of a period that began after now."""
-        now = time.time() * 1000
+        now = clock.unix_milliseconds()
         what = "the collector has a new record"
         wait_for(lambda: max(self.held().periods, default=0) > now, what, *self._units)
 
@@ -208,9 +209,9 @@ class Story:
 
         Nothing is added for another unit than the agent's: it measures on.
         """
-        began, now = time.monotonic(), time.time()
+        began, now = time.monotonic(), clock.unix_seconds()
         yield
-        self._installed = self._installed or (now, time.time())
+        self._installed = self._installed or (now, clock.unix_seconds())
         if unit != AGENT:
             return
         lost = TICK_SECONDS + (CHECKPOINT_SECONDS if killed else 0)
@@ -257,7 +258,7 @@ class Load:
     def __init__(self, agent: Machine, count: int = 8_000) -> None:
         """Needs the previous release on the machine, for its format. `count`: records at most."""
         self._agent = agent
-        hour = int(time.time() * 1000) // MILLISECONDS_PER_HOUR * MILLISECONDS_PER_HOUR
+        hour = clock.unix_milliseconds() // MILLISECONDS_PER_HOUR * MILLISECONDS_PER_HOUR
         first = hour - 40 * MILLISECONDS_PER_HOUR
         self._starts = [first + number * PERIOD for number in range(count)]
         made = json.dumps([(start, number % 9_973) for number, start in enumerate(self._starts)])

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.support import clock
 from tests.support.fakes.agent import enrolled
 from tests.support.machines import served, settings_in
 from tests.support.records import clock_record
@@ -29,7 +29,7 @@ MINUTE = 60_000
 def test_set_back_to_before_a_renewal_nothing_goes_without_a_word(tmp_path, renewals, figure):
     """The machine becomes another host: delivered records are stored once, and a gap declares those that were
     not delivered."""
-    first = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 5) * MILLISECONDS_PER_HOUR
+    first = (clock.unix_milliseconds() // MILLISECONDS_PER_HOUR - 5) * MILLISECONDS_PER_HOUR
     with served(settings_in(tmp_path)) as running:
         agent = enrolled(tmp_path, running.token())
 

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import clock
 from tests.support.fakes.agent import Agent, enrolled
 from tests.support.machines import Served, served, settings_in
 from veilleuse.agent.identity.store import ders_of
@@ -57,7 +57,7 @@ def test_offline_during_the_whole_overlap(running, agent, ended):
     assert agent.identity.key_pem != old.key_pem
     assert roots(agent) == 2
     step(running, "retire")
-    assert agent.send(clock=lambda: time.time_ns() // 1_000_000)
+    assert agent.send(clock=clock.unix_milliseconds)
     now = due(agent)
     assert agent.send(clock=lambda: now)
     assert roots(agent) == 1

@@ -14,13 +14,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import clock
 from tests.support.filled import METER, Filled, cell, civil, minutes_of_server
 from tests.support.processes import ran
 from tests.support.stack import Stack
@@ -53,7 +54,7 @@ def map_query(context, query):
 def fill(directory: Path) -> None:
     """Store a server of today, and 14 workstations of the last two whole months. Two of them are of an entity
     too small to be shown."""
-    today = datetime.now(UTC).date()
+    today = clock.today()
     with Filled(directory) as store:
         store.push(store.add_host(entity="Lyon > DSI"), minutes_of_server(20, 15, 180.0), METER)
         for number in range(14):
@@ -113,7 +114,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def period() -> str:
     """Return the parameters of a period from four months ago until today, never of whole months alone."""
-    today = datetime.now(UTC).date()
+    today = clock.today()
     first = date(today.year - (today.month <= 4), (today.month - 5) % 12 + 1, 1)
     tomorrow = today + timedelta(days=1)
     return f"from={first}&to={today if tomorrow.day == 1 else tomorrow}"
@@ -136,7 +137,7 @@ def test_roles_and_journal(served):
         one["name"]: one["last_used_on"]
         for one in json.loads(served.stack.must("veilleuse", "account", "list", "--json"))
     }
-    assert used["reader"] == datetime.now(UTC).date().isoformat()
+    assert used["reader"] == clock.today().isoformat()
     assert served.get(f"/api/v1/emissions?{period()}", None)[0] == 401
 
 

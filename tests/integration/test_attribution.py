@@ -18,11 +18,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.support import clock
 from tests.support.fakes.measuring import GaugeSource, ticker_over
 from tests.support.fleet import FleetAgent, now_unix_milliseconds
 from tests.support.machines import Served
@@ -168,7 +169,7 @@ def test_from_the_kernel_to_the_report(groups, tmp_path, running: Served, veille
     assert agent.contact(), agent.standing
     assert veilleuse("derive")[0] == 0
 
-    today = datetime.now(UTC).date()
+    today = clock.today()
     dates = ("--from", f"{today - timedelta(days=1)}", "--to", f"{today + timedelta(days=2)}")
     asked = ("report", "attribution", "--host", agent.agent_id.hex(), *dates, "--format", "json")
     code, out, err = veilleuse(*asked)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import clock
 from tests.support.processes import ran
 from tests.support.records import clock_record, spool_of
 from tests.support.stack import COMMAND_SECONDS, Stack, program
@@ -385,7 +386,7 @@ def test_a_collector_that_is_away(stack):
 
 
 def _append(stack: Stack, count: int) -> None:
-    start = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 2) * MILLISECONDS_PER_HOUR
+    start = (clock.unix_milliseconds() // MILLISECONDS_PER_HOUR - 2) * MILLISECONDS_PER_HOUR
     spool = spool_of(stack.state)
     try:
         spool.append([clock_record(start + step * 300_000, 300_000).to_json() for step in range(count)], {})

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.support import clock
 from tests.support.stack import Stack
 from veilleuse.agent.model import Tick
 from veilleuse.agent.resident.fold import Fold, SiteCalendar
@@ -72,7 +73,7 @@ def test_a_calendar_reaches_a_real_agent(tmp_path: Path):
 
         first = check_use(stack.control("open_fold") or "", imported["calendar_sha256"])
         check_first_of_month(Calendar.from_json(stack.control("calendar") or ""), imported)
-        assert first > datetime.now(UTC).date()
+        assert first > clock.today()
 
 
 def check_use(checkpoint: str, sha256: str) -> date:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import clock
 from tests.support.records import clock_record, spool_of
 from tests.support.stack import Stack
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
@@ -51,7 +52,7 @@ def stack(enrolled: tuple[Stack, Path]) -> Iterator[Stack]:
 def fill(stack: Stack, count: int, seed: int) -> list[int]:
     """Spool `count` records of 10 s from an hour of yesterday, metered at the wall; return millijoules."""
     chance = random.Random(seed)
-    start = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 24) * MILLISECONDS_PER_HOUR
+    start = (clock.unix_milliseconds() // MILLISECONDS_PER_HOUR - 24) * MILLISECONDS_PER_HOUR
     metered = [chance.choice((0, 1, chance.randrange(4_000_000))) for _ in range(count)]
     bodies = [
         clock_record(

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import grpc
@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.support import clock
 from tests.support.machines import SECONDS, Machine, Served, hello_request, refused, served, settings_in
 from tests.support.ports import free_port
 from tests.support.processes import ran
@@ -45,7 +46,7 @@ def test_enrol_and_hello(running):
     assert machine.hello().mark == 0
     leaf = x509.load_der_x509_certificate(machine.certificate_der)
     assert leaf.subject.rdns == []
-    assert leaf.not_valid_after_utc - datetime.now(UTC) < timedelta(hours=24)
+    assert leaf.not_valid_after_utc - clock.now() < timedelta(hours=24)
 
 
 def test_mtls_port_needs_a_certificate(running):
@@ -59,7 +60,7 @@ def test_mtls_port_needs_a_certificate(running):
 def test_wrong_ca_is_refused_by_the_agent(running, tmp_path):
     """A machine that trusts another root opens no connection, so its token is not sent."""
     (tmp_path / "other").mkdir()
-    create(tmp_path / "other", datetime.now(UTC))
+    create(tmp_path / "other", clock.now())
     machine = Machine(running.token(), ca_pem=(tmp_path / "other/ca/root.pem").read_text())
     assert refused(machine.enrol)[0] is Code.UNAVAILABLE
 
@@ -124,13 +125,13 @@ def test_expired_leaf_is_refused_on_a_live_connection(running, figure):
     assert answers > 1
     assert said == (Code.UNAUTHENTICATED, "expired")
     # A handshake compares whole seconds and accepts the last one; after it, the handshake itself fails.
-    time.sleep(max(0.0, (end + timedelta(seconds=1.1) - datetime.now(UTC)).total_seconds()))
+    time.sleep(max(0.0, (end + timedelta(seconds=1.1) - clock.now()).total_seconds()))
     assert refused(machine.hello)[0] is Code.UNAVAILABLE
 
 
 def _hold_for_seconds(running: Served, machine: Machine, seconds: int) -> datetime:
     """Give the machine a certificate that is valid for `seconds`; return its end."""
-    authority, now = running.collector.issuing.authority, datetime.now(UTC)
+    authority, now = running.collector.issuing.authority, clock.now()
     public, end = machine.key.public_key(), now + timedelta(seconds=seconds)
     leaf = authority.issue_between(public, AgentId(machine.agent_id), 2, now, end)
     machine.keep(
@@ -147,12 +148,12 @@ def _calls_until(machine: Machine, end: datetime) -> tuple[int, tuple[Code, str]
     that began after it."""
     answers = 0
     with machine.telemetry() as stub:
-        while (began := datetime.now(UTC)) < end:
+        while (began := clock.now()) < end:
             try:
                 stub.Hello(hello_request(), timeout=SECONDS)
                 answers += 1
             except grpc.RpcError:
-                assert datetime.now(UTC) >= end, "refused before its certificate had ended"
+                assert clock.now() >= end, "refused before its certificate had ended"
             time.sleep(0.2)
         assert began >= end
         return answers, refused(stub.Hello, hello_request(), timeout=SECONDS) if answers else None
@@ -205,7 +206,7 @@ def test_identity_survives_a_restart(tmp_path):
     with served(settings) as running:
         machine.join["address"] = running.collector.addresses.telemetry
         assert machine.hello() is not None
-        now, authority = datetime.now(UTC), running.collector.issuing.authority
+        now, authority = clock.now(), running.collector.issuing.authority
         public = machine.key.public_key()
         newer = authority.issue_between(public, AgentId(machine.agent_id), 7, now, now + timedelta(hours=1))
         machine.keep(
@@ -223,7 +224,7 @@ def test_renew_expired(running):
     not, nor does a revoked machine."""
     machine = Machine(running.token())
     machine.enrol()
-    now, authority = datetime.now(UTC), running.collector.issuing.authority
+    now, authority = clock.now(), running.collector.issuing.authority
 
     def hold(ended_days_ago: int) -> None:
         end = now - timedelta(days=ended_days_ago)

@@ -14,12 +14,12 @@ import socket
 import stat
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
 from io import BufferedIOBase
 from pathlib import Path
 
 import pytest
 
+from tests.support import clock
 from tests.support.stack import Stack
 from veilleuse.agent.commands.state_view import read_spool
 from veilleuse.agent.errors import AgentError
@@ -244,7 +244,7 @@ def command(line: str):
 
 FOLDERS = {
     "ca": command(LINES["site"]),
-    "ca.new": lambda data, _: draft(data, datetime.now(UTC)),
+    "ca.new": lambda data, _: draft(data, clock.now()),
     "closed": export_closed,
     "backup.work": command("backup {out}"),
 }

@@ -14,6 +14,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support.clock import unix_milliseconds
 from tests.support.crowd import crowd
 from tests.support.machines import SECONDS, Machine, Served, enrolled, refusal, refused, served, settings_in
 from tests.support.pushes import Stream, cell, clock, gap, measurement, rapl
@@ -60,7 +61,7 @@ def push(
 ) -> None:
     """Push measurements of `minutes` each; without `start` they end at least an hour before now."""
     each = minutes * 60_000
-    begin = start or (time.time_ns() // 3_600_000_000_000 - 1) * HOUR - max(HOUR, records * each)
+    begin = start or (unix_milliseconds() // HOUR - 1) * HOUR - max(HOUR, records * each)
     stream = Stream(HostId(0), epoch=b"\7" * EPOCH_BYTES)
     for number in range(records):
         units = [pb.UnitTime(name=f"unit:{domain}", cpu_milliseconds=5)]

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.architecture.tree import ROOT
+from tests.support import clock
 from tests.support.fakes.agent import Agent, energies, record
 from tests.support.fakes.authority import TestAuthority
 from tests.support.fakes.collector import FakeCollector
@@ -246,7 +247,7 @@ def test_an_expired_certificate_is_renewed_by_the_proxy(tmp_path):
             agent = Agent(tmp_path / "state", **by(proxy, tmp_path))
             agent.enrol(collector)
             before = agent.identity.leaf_der()
-            agent.send(lambda: time.time_ns() // 1_000_000 + FAR)
+            agent.send(lambda: clock.unix_milliseconds() + FAR)
             assert agent.identity.leaf_der() != before
             proxy.wait_for(f"CONNECT {collector.enrolment_address} 200 -", times=2)
 
@@ -261,7 +262,7 @@ def test_a_held_connection_keeps_its_route(tmp_path):
 
         def hold(outbox: Outbox) -> None:
             store = IdentityStore(agent.state)
-            with Connection(agent.settings, outbox, store, lambda: time.time_ns() // 1_000_000) as held:
+            with Connection(agent.settings, outbox, store, clock.unix_milliseconds) as held:
                 assert held.contact().records == 1
                 later.enter_context(proxy)
                 agent.measure(record(1))

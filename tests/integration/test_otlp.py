@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support import clock
 from tests.support.databases import VictoriaMetrics, ask
 from tests.support.peers import peer
 from tests.support.stack import Stack, get
@@ -149,6 +150,6 @@ def test_receivers_that_name_by_unit_keep_our_names(sending, tmp_path):
     assert len(names) > 40
     with VictoriaMetrics(tmp_path, "-opentelemetry.usePrometheusNaming") as database:
         endpoint = OtlpEndpoint(OtlpSettings(endpoint=f"{database.url}opentelemetry/v1/metrics"))
-        endpoint.send(families, time.time())
+        endpoint.send(families, clock.unix_seconds())
         database.flush()
         assert comes(lambda: {dict(one)["__name__"] for one in series(database.url, '__name__!=""')} == names)

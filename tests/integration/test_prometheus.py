@@ -16,7 +16,6 @@ import urllib.parse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -25,6 +24,7 @@ import pytest
 
 from grafana.build import BOARDS, OUTPUT, legend_words
 from grafana.texts import words_of
+from tests.support import clock
 from tests.support.panel_reports import COMPARED, Asked
 from tests.support.peers import peer
 from tests.support.ports import free_ports
@@ -132,7 +132,7 @@ def test_every_panel_has_data(scraped, panel, query, request):
 def reports(scraped: Watched) -> dict[Asked, dict[str, Any]]:
     """Give what the command prints, for each of its calls in COMPARED; it runs once for each."""
     asked = sorted({one.asked for one in COMPARED}, key=str)
-    today = datetime.now(ZoneInfo("Europe/Paris")).date()
+    today = clock.today(ZoneInfo("Europe/Paris"))
 
     def run(one: Asked) -> dict[str, Any]:
         return scraped.report(one.kind, *one.period_of(scraped.month, today), one.grouping, *one.more)
@@ -183,7 +183,7 @@ def test_counters_rise(scraped):
     joules = 'sum(veilleuse_energy_joules_total{entity="test"})'
     grams = 'sum(veilleuse_emissions_grams_total{entity="test"})'
     before = scraped.value(joules), scraped.value(grams)
-    scraped.send(((int(time.time()) // 60 - 4) * MILLISECONDS_PER_MINUTE, 3))
+    scraped.send(((int(clock.unix_seconds()) // 60 - 4) * MILLISECONDS_PER_MINUTE, 3))
     comes(lambda: scraped.value(joules) != before[0])
     assert scraped.value(joules) - before[0] == pytest.approx(WATTS * 180, abs=1e-3)
     assert scraped.value(grams) - before[1] == pytest.approx(WATTS * 180 / 3_600_000 * 46.1, rel=1e-6)

@@ -14,13 +14,14 @@ import random
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.support import clock
 from tests.support.fleet import FleetAgent, now_unix_milliseconds
 from tests.support.machines import Served
 from tests.support.records import spool_of
@@ -150,7 +151,7 @@ class Machines:
 @pytest.fixture
 def rack() -> Rack:
     """Return the rack's day before yesterday, which is over in every time zone."""
-    return Rack.of((datetime.now(UTC) - timedelta(days=2)).date())
+    return Rack.of((clock.now() - timedelta(days=2)).date())
 
 
 @pytest.fixture

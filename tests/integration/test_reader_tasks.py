@@ -14,6 +14,7 @@ import httpx
 import pytest
 import uvicorn
 
+from tests.support import clock
 from tests.support.browser import Browser
 from tests.support.filled import METER, Filled, minutes_of_server, month_of_workstations, reporting_day
 from tests.support.ports import free_port
@@ -49,7 +50,7 @@ def served(reading: Reading) -> Iterator[str]:
 def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Reading, str]]:
     """Give a collector with a released month of two entities, and a server that is silent."""
     month, _ = last_month(reporting_day())
-    started = round((time.time() - 36_000) * 1000)  # of the service, for silence to be judged
+    started = round((clock.unix_seconds() - 36_000) * 1000)  # of the service, for silence to be judged
     with (
         pytest.MonkeyPatch.context() as patched,
         Filled(tmp_path_factory.mktemp("tasks") / "data") as data,

@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ import psutil
 import pytest
 
 from tests.architecture.tree import ROOT
+from tests.support import clock
 from tests.support.processes import ran
 from tests.support.stack import Stack, get, orphans
 from tests.support.waiting import PATIENCE_SECONDS, at_its_best
@@ -168,7 +169,7 @@ def test_counters_rise(first_run):
 
 def report(place: Stack) -> dict[str, list[dict[str, object]]]:
     """Return `report emissions` of yesterday, today and tomorrow."""
-    today = datetime.now(UTC).date()
+    today = clock.today()
     file = place.folder / "report.json"
     place.must(
         "veilleuse", "report", "emissions", "--from", str(today - timedelta(days=1)),

@@ -12,7 +12,6 @@ import os
 import platform
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,7 @@ from typing import Any, Final
 import pytest
 
 from tests.promises.table import BY_NAME, PROMISES
+from tests.support import clock
 from tests.support.processes import ran
 
 ROOT: Final = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ class Result:
 
 
 def _today() -> str:
-    return datetime.now(UTC).date().isoformat()
+    return clock.today().isoformat()
 
 
 class Promises:

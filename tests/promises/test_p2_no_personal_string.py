@@ -10,7 +10,7 @@ import sqlite3
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from tests.promises.support.person import (
     somebodys_machine,
 )
 from tests.promises.support.proxy import Proxy
+from tests.support import clock
 from tests.support.fakes.collector import FakeCollector
 from tests.support.stack import Stack
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -124,7 +125,7 @@ def wire_of(requests: Sequence[Any]) -> list[tuple[str, str | bytes]]:
 
 def read_by_everybody(stack: Stack) -> tuple[str, Places]:
     """Return the machine's id, and all output of commands, pages, API and exports."""
-    said, today = Said(stack), datetime.now(UTC).date()
+    said, today = Said(stack), clock.today()
     period = (f"--from={today - timedelta(days=1)}", f"--to={today + timedelta(days=2)}")
     token = json.loads(stack.must("veilleuse", "account", "create", "reader", "--role", "admin", "--json"))[
         "token"

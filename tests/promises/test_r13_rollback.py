@@ -7,7 +7,6 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import clock
 from tests.support.records import clock_record, spool_of
 from tests.support.stack import Stack
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
@@ -28,7 +28,7 @@ class Rolled:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.start = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 48) * MILLISECONDS_PER_HOUR
+        self.start = (clock.unix_milliseconds() // MILLISECONDS_PER_HOUR - 48) * MILLISECONDS_PER_HOUR
         self.made = 0
         self.waits = 0
         """Contacts that had to wait."""

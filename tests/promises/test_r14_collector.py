@@ -8,7 +8,6 @@ import logging
 import random
 import shutil
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.promises.results import in_words
+from tests.support import clock
 from tests.support.records import clock_record, spool_of
 from tests.support.stack import Stack, get
 from tests.support.waiting import until
@@ -38,7 +38,7 @@ class Damaged:
         self.chance = random.Random(SEED)
         collector = stack.start_collector()
         stack.enrol()
-        start = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 24) * MILLISECONDS_PER_HOUR
+        start = (clock.unix_milliseconds() // MILLISECONDS_PER_HOUR - 24) * MILLISECONDS_PER_HOUR
         with closing(spool_of(stack.state)) as spool:
             bodies = [
                 clock_record(start + n * MINUTE, MINUTE, metered_millijoules=9).to_json() for n in range(300)

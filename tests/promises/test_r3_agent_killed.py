@@ -14,6 +14,7 @@ import pytest
 from tests.promises.results import in_words
 from tests.promises.support.killed_agent import UNKNOWN, KilledAgent, held, numbered
 from tests.promises.support.proxy import Proxy
+from tests.support import clock
 from tests.support.records import clock_record, spool_of
 from tests.support.stack import Stack
 from tests.support.waiting import until
@@ -44,14 +45,14 @@ def killed(folder, figure, *, kills: int, backlog: int, pause: float) -> None:
             before = fill(stack, backlog)
             with closing(KilledAgent(stack, seed=7)) as agent:
                 agent.start()
-                began = time.time() * 1000
+                began = clock.unix_milliseconds()
                 chance = random.Random(kills)
                 for _ in range(kills):
                     agent.shoot()
                     time.sleep(chance.uniform(0, pause))
                     agent.kill()
-                if not began // PERIOD < time.time() * 1000 // PERIOD:  # at least one period must end
-                    time.sleep(PERIOD / 1000 - time.time() % (PERIOD / 1000) + 2)
+                if not began // PERIOD < clock.unix_milliseconds() // PERIOD:  # at least one period must end
+                    time.sleep(PERIOD / 1000 - clock.unix_seconds() % (PERIOD / 1000) + 2)
                 agent.stop()
         found = held(stack.data)
         given = numbered(stack.state / "spool.db")
@@ -76,7 +77,7 @@ def killed(folder, figure, *, kills: int, backlog: int, pause: float) -> None:
 
 def fill(stack, records: int) -> list[int]:
     """Add records of earlier hours to the spool; return the starts of their periods, Unix ms."""
-    first = int(time.time() * 1000) // PERIOD * PERIOD - (records + 360) * PERIOD
+    first = clock.unix_milliseconds() // PERIOD * PERIOD - (records + 360) * PERIOD
     starts = [first + number * PERIOD for number in range(records)]
     spool = spool_of(stack.state)
     bodies = [clock_record(start, PERIOD, metered_millijoules=start % 9_973).to_json() for start in starts]

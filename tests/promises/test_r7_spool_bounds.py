@@ -18,6 +18,7 @@ import pytest
 
 from tests.promises.support.disks import fill, free_bytes, tmpfs
 from tests.promises.support.killed_agent import KilledAgent, held
+from tests.support import clock
 from tests.support.fakes.agent import record
 from tests.support.fakes.metered import Metered
 from tests.support.records import clock_record, count_pending
@@ -227,8 +228,8 @@ def test_full_spool_on_a_full_disk(tmp_path, figure):
         before = free_bytes(stack.state)
         agent.kill_resident()  # the disk is full at the start
         time.sleep(1.5)
-        while_full = int(time.time() * 1000) // PERIOD * PERIOD
-        time.sleep(max(0.0, (while_full + PERIOD) / 1000 + 1.2 - time.time()))  # a period ends
+        while_full = clock.unix_milliseconds() // PERIOD * PERIOD
+        time.sleep(max(0.0, (while_full + PERIOD) / 1000 + 1.2 - clock.unix_seconds()))  # a period ends
         taken = before - free_bytes(stack.state)
         largest = max(largest, size_of(stack.state))
         filler.unlink()
@@ -259,9 +260,9 @@ def test_full_spool_on_a_full_disk(tmp_path, figure):
 
 def overfill(state: Path) -> tuple[dict[int, int], int]:
     """Append too many records; return start → ms of each, and the largest size of the spool."""
-    first = int(time.time() * 1000) // PERIOD * PERIOD - (RECORDS + 360) * PERIOD
+    first = clock.unix_milliseconds() // PERIOD * PERIOD - (RECORDS + 360) * PERIOD
     starts = [first + number * PERIOD for number in range(RECORDS)]
-    spool = open_spool(state / FILE_NAME, Bounds(BOUND, SMALL_RESERVE), int(time.time() * 1000))
+    spool = open_spool(state / FILE_NAME, Bounds(BOUND, SMALL_RESERVE), clock.unix_milliseconds())
     largest = 0
     for begin in range(0, RECORDS, AT_ONCE):
         several = starts[begin : begin + AT_ONCE]

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.promises.support.killed_agent import held
+from tests.support import clock
 from tests.support.records import clock_record, count_pending
 from tests.support.stack import Stack
 from veilleuse.agent.spool.database import FILE_NAME, Bounds
@@ -26,9 +27,9 @@ def test_all_kept_and_drained(tmp_path, figure):
     with Stack(tmp_path, {"VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "0"}) as stack:
         stack.start_collector()
         stack.enrol()
-        first = int(time.time() * 1000) // MINUTE * MINUTE - (RECORDS + 120) * MINUTE
+        first = clock.unix_milliseconds() // MINUTE * MINUTE - (RECORDS + 120) * MINUTE
         starts = [first + number * MINUTE for number in range(RECORDS)]
-        spool = open_spool(stack.state / FILE_NAME, Bounds(BOUND, 0), int(time.time() * 1000))
+        spool = open_spool(stack.state / FILE_NAME, Bounds(BOUND, 0), clock.unix_milliseconds())
         for begin in range(0, RECORDS, AT_ONCE):
             several = starts[begin : begin + AT_ONCE]
             spool.append(

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.promises.support.served import served
+from tests.support.clock import today
 from tests.support.machines import SECONDS, hello_request
 from tests.support.pushes import Stream, cell, clock, measurement, rapl
 from tests.support.stack import Stack, get
@@ -63,7 +64,7 @@ def test_a_hundred_thousand_names_make_no_series(tmp_path: Path, figure: Callabl
     serial = count(1)
     with served(tmp_path) as (stack, machine, _), machine.telemetry() as stub:
         stream = Stream(HostId(0), epoch=hello_request().epoch)
-        yesterday = datetime.now(ZoneInfo("Europe/Paris")).date() - timedelta(days=1)
+        yesterday = today(ZoneInfo("Europe/Paris")) - timedelta(days=1)
         start = round(
             datetime(yesterday.year, yesterday.month, yesterday.day, 4, tzinfo=UTC).timestamp() * 1000
         )

@@ -26,6 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
+from tests.support import clock
 from tests.support.machines import settings_in
 from tests.support.peers import peer
 from veilleuse.agent.errors import IdentityError
@@ -106,7 +107,7 @@ class World:
 
     def __init__(self, collector: Collector, agents: int, away: int, seed: int) -> None:
         self.random = random.Random(seed)
-        self.now = self.began = datetime.now(UTC)
+        self.now = self.began = clock.now()
         self.authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
         self.issuing = replace(collector.issuing, authority=self.authority, now=lambda: self.now)
         self.context = replace(collector.operations.context, issuing=self.issuing)

@@ -24,6 +24,7 @@ import pytest
 from tests.promises.support.mutating import mutants
 from tests.promises.support.oracle import Sender, complaint
 from tests.promises.support.served import served
+from tests.support import clock
 from tests.support.machines import Machine, hello_request, refusal
 from tests.support.pushes import Stream
 from tests.support.sound import ACCEPTED
@@ -87,7 +88,7 @@ class Mutant:
         stream = Stream(HostId(0))
         stream.add(*wires)
         call = stub.Push.future(stream.request(), timeout=30)
-        now = int(time.time() * 1000)
+        now = clock.unix_milliseconds()
         expected = [complaint(wire, self.sender, now) for wire in wires]
         answer = call.result()
         assert answer.outcome == pb.PUSH_OUTCOME_REFUSED, answer.outcome

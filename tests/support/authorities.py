@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.support import clock
 
 Key = Any
 """A private key of any type that `cryptography` generates."""
@@ -132,7 +134,7 @@ class _Level:
 
 
 def _certificate(name: str, key: Key, issuer: _Level | None, form: Form) -> x509.Certificate:
-    now, subject = datetime.now(UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now, subject = clock.now(), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     public = key.public_key()
     key_id = x509.SubjectKeyIdentifier.from_public_key(public)
     if form.odd_key_id:

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
+from tests.support import clock
 from tests.support.machines import SECONDS, Served, enrolled
 from tests.support.pushes import Stream, cell, day, measurement, rapl, week
 from veilleuse.collector.model.records import HostId
@@ -47,7 +48,7 @@ def crowd(running: Served, machines: int) -> int:
 def _two_months(running: Served) -> None:
     machine = enrolled(running, population="workstation")
     stream = Stream(HostId(0), epoch=bytes(EPOCH_BYTES))
-    last = datetime.now(UTC).date() - timedelta(days=2)
+    last = clock.today() - timedelta(days=2)
     for when in (last - timedelta(days=ago) for ago in range(DAYS, 0, -1)):
         energies = [(0, 90_000_000, 2 * HOUR)]
         cells = [cell(2 * HOUR, band=band, energies=energies) for band in (pb.BAND_CLOSED, pb.BAND_NIGHT)]

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import time
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
+from tests.support.clock import today as real_today
+from tests.support.clock import unix_milliseconds, unix_seconds
 from tests.support.filled import Filled, cell, clock, month_of_workstations, reporting_day
 from tests.support.publishing import publish_months
 from veilleuse.collector.backup.notes import BACKUP_NOTE
@@ -113,6 +114,13 @@ FAULTS: Final = (
         "that were refused",
     ),
     Fault(
+        "VeilleuseRegisterUnwritable",
+        "critical",
+        "pki.register_file is where nobody can write",
+        "register",
+        "the register /proc/register.jsonl cannot be written: No such file",
+    ),
+    Fault(
         "VeilleuseServerComatose",
         "info",
         "a server without work for 190 days",
@@ -135,8 +143,11 @@ FAULTS: Final = (
     ),
 )
 """Faults of `fill`."""
-SETTINGS: Final = {"VEILLEUSE__INTENSITY__ODRE": "true"}
-"""A connector is on: its failures count."""
+SETTINGS: Final = {
+    "VEILLEUSE__INTENSITY__ODRE": "true",
+    "VEILLEUSE__PKI__REGISTER_FILE": "/proc/register.jsonl",
+}
+"""A connector is on: its failures count. The register is on a disk that takes no file."""
 
 
 def fill(directory: Path) -> None:
@@ -159,13 +170,13 @@ def fill(directory: Path) -> None:
         publish_months(data, today)
     with closing(sqlite3.connect(directory / "data.db")) as database, database:
         _meta(database, today)
-        long_ago = round(time.time() * 1000) - 90 * _DAY
+        long_ago = unix_milliseconds() - 90 * _DAY
         database.execute(
             "UPDATE hosts SET last_contact_unix_milliseconds = ? WHERE population = ?",
             (long_ago, number(Population.CLASSROOM)),
         )
         database.execute("UPDATE hosts SET status = 'pending', copy_of = 1 WHERE host_id = ?", (waiting,))
-        tried = round(time.time() * 1000)
+        tried = unix_milliseconds()
         for connector in (ODRE, CONSOLIDATED):
             row = (connector, tried, None, 5, "the publisher does not answer")
             database.execute("INSERT INTO intensity_polls VALUES (?, ?, ?, ?, ?)", row)
@@ -177,7 +188,7 @@ def _servers(data: Filled) -> None:
     on = cell(State.ON_IDLE, _HOUR, busy_ratio=0.01)
     for name, bucket in (("cpu_bucket_milliseconds", 1), ("network_rate_milliseconds", 0)):
         getattr(on, name).extend(_HOUR if at == bucket else 0 for at in range(CELL_BUCKETS[name]))
-    midnight = round(time.time() * 1000) // _DAY * _DAY
+    midnight = unix_milliseconds() // _DAY * _DAY
     hours = [(clock(midnight - n * _HOUR, _HOUR), [on]) for n in reversed(range(1, 24 * 230))]
     data.push(data.add_host(), hours)
     failing = data.add_host(sources=(("linux_rapl", 0, 7, None), ("utilisation", 10, 0, None)))
@@ -186,8 +197,8 @@ def _servers(data: Filled) -> None:
 
 
 def _meta(database: sqlite3.Connection, today: date) -> None:
-    made = round((time.time() - 40 * 86_400) * 1000)
-    ran = Past(today - timedelta(days=60), datetime.now(UTC).date() - timedelta(days=1)).to_json()
+    made = round((unix_seconds() - 40 * 86_400) * 1000)
+    ran = Past(today - timedelta(days=60), real_today() - timedelta(days=1)).to_json()
     for key, value in ((BACKUP_NOTE, str(made)), (PRESENCE, ran)):
         database.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
 

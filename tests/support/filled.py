@@ -7,15 +7,15 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tests.support.clock import now, today, unix_seconds
 from tests.support.pushes import accepted, enrol, new_stream
 from tests.support.stored_sums import SqliteSumReader
 from veilleuse.collector.derive.priors import DEFAULT_PLUGGED_SHARE_PPM
@@ -149,7 +149,7 @@ class Filled:
     """A context manager that creates a data directory for tests to fill, and closes its store."""
 
     def __init__(
-        self, directory: Path, *, simulated: bool = False, clock: Callable[[], float] = time.time
+        self, directory: Path, *, simulated: bool = False, clock: Callable[[], float] = unix_seconds
     ) -> None:
         """`clock` gives the Unix seconds of enrolment and last contact of hosts."""
         self.directory = directory
@@ -291,13 +291,13 @@ def month_of_workstations(
 def reporting_day() -> date:
     """Return today's date in the collector's default reporting zone; it differs from the UTC date for an hour
     or two each day."""
-    return datetime.now(ZoneInfo(CollectorSettings().reporting.time_zone)).date()
+    return today(ZoneInfo(CollectorSettings().reporting.time_zone))
 
 
 def start_of_minute(minutes_ago: int) -> int:
     """Return the Unix milliseconds of the whole UTC minute `minutes_ago`. Less than an hour ago, it is never
     before today in the reporting zone: then it may be the current minute, which is not over."""
-    then = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
+    then = now().replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
     if minutes_ago < 60:
         zone = ZoneInfo(CollectorSettings().reporting.time_zone)
         then = max(then, datetime.combine(reporting_day(), datetime.min.time(), zone))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
+from tests.support import clock
 from tests.support.records import clock_record, spool_of
 from tests.support.stack import Stack
 from veilleuse.agent.ports import ControlKey
@@ -35,7 +35,7 @@ WORKERS = 4
 
 def now_unix_milliseconds() -> int:
     """Return this machine's clock in Unix milliseconds."""
-    return time.time_ns() // 1_000_000
+    return clock.unix_milliseconds()
 
 
 class FleetAgent:

@@ -4,16 +4,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import partial
 
+from tests.support.clock import unix_seconds
 from tests.support.filled import Filled
 from tests.support.rolled import roll
-from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
+from veilleuse.collector.model.publications import (
+    Publication,
+    PublicationHold,
+    PublicationKind,
+    content_of,
+)
 from veilleuse.collector.ports.months import PublicationSummary
 from veilleuse.collector.reports.fleet_publication import FleetPublisher
 from veilleuse.collector.reports.readers import sobriety_sources_of
@@ -31,7 +36,7 @@ def publish_months(data: Filled, day: date, k: int = 10) -> list[str]:
 
 
 def monthly_figures(
-    data: Filled, clock: Callable[[], float] = time.time, settings: CollectorSettings | None = None
+    data: Filled, clock: Callable[[], float] = unix_seconds, settings: CollectorSettings | None = None
 ) -> MonthlyFigures:
     """Return what the web process reads of the last month; `clock`: Unix seconds."""
     settings = settings or CollectorSettings(data_dir=data.directory)
@@ -42,7 +47,7 @@ class Publishing:
     """This object implements PublicationReader, and `publish` as the administration socket does it. It opens
     the store anew for each call and leaves nothing open."""
 
-    def __init__(self, data: Filled, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, data: Filled, clock: Callable[[], float] = unix_seconds) -> None:
         """`clock` gives the Unix seconds of publication."""
         self._data = data
         self._clock = clock
@@ -66,6 +71,11 @@ class Publishing:
         """See ports.PublicationReader."""
         with closing(SqlitePublicationReader(self._data.directory)) as reader:
             return reader.waits(first, end)
+
+    def hold(self) -> PublicationHold | None:
+        """See ports.PublicationReader."""
+        with closing(SqlitePublicationReader(self._data.directory)) as reader:
+            return reader.hold()
 
     def publish(self, one: Publication) -> None:
         """Store a publication as it arrives through the socket; an earlier one of the same period stays."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, partial
@@ -17,6 +16,7 @@ import httpx
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from tests.support.clock import unix_seconds
 from tests.support.filled import Filled
 from tests.support.publishing import monthly_figures
 from veilleuse.collector.enrolment.tokens import FailureLimiter
@@ -45,7 +45,7 @@ class Reading:
         data: Filled,
         *,
         door_token: str | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix_seconds,
         impatient: bool = False,
         settings: CollectorSettings | None = None,
         **http: Any,

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from pathlib import Path
 
+from tests.support import clock
 from veilleuse.agent.model import Cell, ClockPeriod, Point, Record
 from veilleuse.agent.spool.database import FILE_NAME, Bounds, FileSpool
 from veilleuse.agent.spool.recovery import open_spool
@@ -54,7 +54,7 @@ def spool_of(state: Path) -> FileSpool:
     """Open the spool in an agent's state directory as the resident process does; the caller closes it."""
     state.mkdir(mode=0o700, exist_ok=True)
     bounds = Bounds(max_bytes=64 * 1024 * 1024, disk_reserve_bytes=0)
-    return open_spool(state / FILE_NAME, bounds, int(time.time() * 1000))
+    return open_spool(state / FILE_NAME, bounds, clock.unix_milliseconds())
 
 
 def milliseconds_of_states(records: list[Record]) -> Counter[State]:

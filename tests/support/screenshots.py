@@ -24,7 +24,6 @@ import termios
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +32,7 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
+from tests.support import clock
 from tests.support.browser import Browser
 from tests.support.stack import Stack, get, program
 from veilleuse.collector.documents.document import LANGUAGES
@@ -107,7 +107,7 @@ def take_pages(url: str, out: Path, widths: Sequence[int]) -> None:
 
 def take_reports(stack: Stack, out: Path, widths: Sequence[int]) -> None:
     """Write pictures of the HTML of each report, and of the first page of its PDF."""
-    year = datetime.now(UTC).year
+    year = clock.today().year
     period = ("--from", f"{year}-01-01", "--to", f"{year + 1}-01-01")
     with Browser() as browser:
         for report in REPORTS:

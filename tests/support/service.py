@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support import clock
 from tests.support.fakes.authority import DER, PEM, Signed, TestAuthority, agent_id_of
 from tests.support.pushes import NOW, WORKSTATION, Stream, enrol, site
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
@@ -67,7 +68,7 @@ class MapAuthoriser:
         host = self.hosts.get(agent_id)
         if host is None:
             raise NotAuthorised("unknown_agent", "this machine is not known here: enrol it again")
-        if certificate.not_valid_after_utc < datetime.now(UTC):
+        if certificate.not_valid_after_utc < clock.now():
             raise NotAuthorised("expired", "the certificate has expired: renew it")
         status = self.status.get(agent_id, HostStatus.ACTIVE)
         if status is not HostStatus.ACTIVE:
@@ -151,7 +152,7 @@ class Service:
         request = (
             x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
         )
-        now = datetime.now(UTC)
+        now = clock.now()
         der = request.public_bytes(DER)
         certificate = self.authority.issue(
             der, agent_id, now - timedelta(hours=1), now + timedelta(days=days)

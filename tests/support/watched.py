@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from tests.support import clock
 from tests.support.peers import peer
 from tests.support.ports import free_ports
 from tests.support.records import clock_record, spool_of
@@ -107,7 +108,7 @@ class Watched:
 
 def last_released_month() -> date:
     """Return the first day of the newest month that is released today."""
-    today = datetime.now(ZoneInfo("Europe/Paris")).date()
+    today = clock.today(ZoneInfo("Europe/Paris"))
     return (ended_by(today) - timedelta(days=1)).replace(day=1)
 
 
@@ -132,7 +133,7 @@ def watched(folder: Path) -> Iterator[Watched]:
         with ThreadPoolExecutor(1) as beside:
             backup = beside.submit(stack.run, "veilleuse", "backup", str(folder / "backup"))
             stack.enrol()
-            now = int(time.time() * 1000)
+            now = clock.unix_milliseconds()
             yesterday = (now - MILLISECONDS_PER_DAY) // MILLISECONDS_PER_HOUR * MILLISECONDS_PER_HOUR
             found.send((yesterday, 60), ((now // MILLISECONDS_PER_MINUTE - 12) * MILLISECONDS_PER_MINUTE, 7))
         assert backup.result().returncode == 3, "made, not sealed"

@@ -9,7 +9,8 @@ watts × its time: energy less watts × time leaves the machines that draw anoth
 number sums are found by its value: amounts are random, so that sums of whole cells (entity × class) over sets
 of bands, states and methods differ. A number that nothing explains is reported.
 
-The attacker is assumed to know factors, enrolment, and the constant watts of each class off, asleep and idle.
+The attacker is assumed to know factors, enrolment, and public watts: of each class off, asleep and idle, of a
+machine on whose load is not reported or stays in one step of its scale, of screens that are on as long as it.
 A ratio is assumed to reveal its numerator and its denominator.
 """
 
@@ -33,7 +34,7 @@ from tests.promises.support.number_names import (
     is_of_publications,
     is_ratio,
 )
-from tests.promises.support.public_watts import CONSTANT, watts_at
+from tests.promises.support.public_watts import screens_at, watts_at
 from tests.promises.support.read_together import Key, Row, Version, What
 from tests.promises.support.summed import (
     SILENT,
@@ -256,14 +257,17 @@ class Explained:
         return {column: weight for column, weight in coefficients.items() if weight}
 
     def _watts(self, key: Key, version: int) -> Fraction | None:
-        """Return the watts of the class model, its own class first, that give this energy; else None."""
-        if key.what.kind != "modelled" or key.what.state not in CONSTANT:
+        """Return the public watts that give this energy, of the machine's own class first; else None."""
+        if key.what.unit != "mJ" or key.what.kind == "measured":
             return None
         if (key, version) not in self._watts_of:
             amounts, mine = self._amounts[version], self._versions[version].places[key.host].device_class
-            classes = sorted(DeviceClass, key=lambda one: one.value != mine)
             spent = amounts.get(_time_of(key), 0), amounts[key]
-            self._watts_of[key, version] = watts_at(classes, key.what.state, *spent)
+            if key.what.kind == "screen":
+                self._watts_of[key, version] = screens_at(*spent)
+            else:
+                classes = sorted(DeviceClass, key=lambda one: one.value != mine)
+                self._watts_of[key, version] = watts_at(classes, key.what.state, *spent)
         return self._watts_of[key, version]
 
     def columns(self, key: Key, version: int) -> list[tuple[Column, int]]:

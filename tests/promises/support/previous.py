@@ -14,11 +14,11 @@ import subprocess
 import sys
 import sysconfig
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support import clock
 from tests.support.processes import ran
 from tests.support.stack import Stack
 from veilleuse.wire.chain import chain_next, chain_start
@@ -88,7 +88,7 @@ class Fleet(Stack):
 
     def bodies(self, count: int) -> list[str]:
         """Return records of 10 s as the previous release's resident writes them, and note them as made."""
-        hour = int(time.time() * 1000) // MILLISECONDS_PER_HOUR * MILLISECONDS_PER_HOUR
+        hour = clock.unix_milliseconds() // MILLISECONDS_PER_HOUR * MILLISECONDS_PER_HOUR
         first = hour - 40 * MILLISECONDS_PER_HOUR + len(self.fed) * PERIOD
         made = {first + number * PERIOD: self._chance.randrange(3_000_000) for number in range(count)}
         self.fed |= made

@@ -34,6 +34,7 @@ from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.wire_codec import BANDS, STATES, number
 from veilleuse.wire.ladder import MEASURED
+from veilleuse.wire.limits import BUCKETS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -159,14 +160,17 @@ class Watched:
         *,
         unmetered: Collection[HostId] = (),
         screens: Collection[HostId] = (),
+        lit: Mapping[HostId, Sequence[int]] = {},
+        steps: Mapping[HostId, int] = {},
     ) -> None:
         """Store the records that machines send of a month: the night of its tenth, and the first whole week.
 
-        Amounts are random, so that a sum identifies its machines.
+        Amounts are random, so that a sum identifies its machines. `lit`: sizes of the screens that are on as
+        long as their machine. `steps`: step of the scale in which all load is; without one none is reported.
         """
         monday = first + timedelta(days=-first.weekday() % 7)
         for host, hours in done:
-            told = host not in unmetered, host in screens
+            told = host not in unmetered, host in screens, lit.get(host, ()), steps.get(host)
             night = [*self._cells(hours.night, Band.NIGHT, *told, window=hours.window)]
             opening = [*self._cells(hours.opening, Band.OPEN, *told, beyond=hours.beyond)]
             tenth = first.replace(day=10)
@@ -244,6 +248,9 @@ class Watched:
         band: Band,
         measured: bool = True,
         screens: bool = False,
+        lit: Sequence[int] = (),
+        step: int | None = None,
+        *,
         beyond: float = 0,
         window: float = 0,
     ) -> Iterator[Any]:
@@ -254,6 +261,11 @@ class Watched:
             one = cell(state, milliseconds, band, energy_millijoules=energy, busy_ratio=0.2 if on else None)
             if screens and on:
                 one.displays.add(size=1, milliseconds=milliseconds - self.chance.randrange(HOUR))
+            for size, together in Counter(lit if on else ()).items():
+                one.displays.add(size=size, milliseconds=together * milliseconds)
+            if on and step is not None:
+                length = BUCKETS["cpu_bucket_milliseconds"]
+                one.cpu_bucket_milliseconds.extend(milliseconds * (at == step) for at in range(length))
             if state is State.ON_IDLE and beyond:
                 one.idle_beyond_15_minutes_milliseconds = one.idle_beyond_30_minutes_milliseconds = min(
                     milliseconds, round(beyond * HOUR * self.chance.uniform(0.8, 1))

@@ -15,13 +15,13 @@ import shlex
 import sys
 import tarfile
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from typer.main import get_command
 
 from tests.promises.support.previous import RELEASES
+from tests.support import clock
 from tests.support.processes import ran
 from veilleuse.agent import settings as agent
 from veilleuse.agent.commands.main import COMMANDS, WITHOUT_SETTINGS
@@ -119,7 +119,7 @@ def main() -> None:
     names.write_text(json.dumps(names_now(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        figures = json.dumps(fill(folder, datetime.now(UTC).year - 1), ensure_ascii=False)
+        figures = json.dumps(fill(folder, clock.today().year - 1), ensure_ascii=False)
         (folder / "figures.json").write_text(figures, encoding="utf-8")
         with tarfile.open(RELEASES / f"veilleuse-{version}-data.tar.xz", "w:xz") as archive:
             for part in ("collector", "figures.json"):

@@ -228,10 +228,66 @@ def causes(data: Watched) -> None:
     data.look(IN_OCTOBER, [SEP])
 
 
+def assumed_load(data: Watched) -> list[HostId]:
+    """No load is reported of twelve laptops and a tower, so that their active watts are public: energy less
+    watts × time of each part left the tower's hours."""
+    hosts = data.machines(12) + data.machines(1, device_class=DeviceClass.TOWER) + data.machines(12, "B")
+    data.month(SEP, [(host, NIGHT) for host in hosts], unmetered=hosts[:13])
+    data.look(IN_OCTOBER, [SEP])
+    return hosts[12:13]
+
+
+def steady_load(data: Watched) -> list[HostId]:
+    """All load of twelve laptops is in one step of the scale, and that of one in another."""
+    hosts, others = data.machines(13), data.machines(12, "B")
+    steps = dict.fromkeys(hosts, 4) | {hosts[0]: 7}
+    data.month(SEP, [(host, BUSY) for host in hosts + others], unmetered=hosts, steps=steps)
+    data.look(IN_OCTOBER, [SEP])
+    return hosts[:1]
+
+
+def lit_screens(data: Watched) -> list[HostId]:
+    """Eleven PCs have one screen that is on as long as they are, one has none: the screens' time less the
+    PCs' left that one."""
+    hosts, others = data.machines(12), data.machines(12, "B")
+    data.month(
+        SEP,
+        [(host, NIGHT) for host in hosts + others],
+        screens=others,
+        lit=dict.fromkeys(hosts[1:], (2,)),
+    )
+    data.look(IN_OCTOBER, [SEP])
+    return hosts[:1]
+
+
+def mixed_screens(data: Watched) -> list[HostId]:
+    """The laptops of A have a small and a large screen, its towers have two usual ones, but one tower has a
+    large one beside: energies of screens less watts × both times left that one."""
+    hosts, others = data.machines(12), data.machines(12, device_class=DeviceClass.TOWER)
+    more = data.machines(12, "B")
+    lit = dict.fromkeys(hosts, (1, 3)) | dict.fromkeys(others, (2, 2)) | {others[0]: (2, 2, 3)}
+    data.month(SEP, [(host, NIGHT) for host in hosts + others + more], screens=more, lit=lit)
+    data.look(IN_OCTOBER, [SEP])
+    return others[:1]
+
+
+def shared_row_of_screens(data: Watched) -> list[HostId]:
+    """All PCs of two entities have one screen each. Few of B are on, and share their parts with A: the
+    screens of A told the time on of A, and so that of B."""
+    hosts, few = data.machines(12), data.machines(4, "B")
+    lit = dict.fromkeys(hosts, (2,))
+    data.month(SEP, [(host, NIGHT) for host in hosts + few], lit=lit)
+    data.look(IN_OCTOBER, [SEP])
+    return few
+
+
+ATTACKED: Final = (watts, assumed_load, steady_load, lit_screens, mixed_screens, shared_row_of_screens)
+"""Stories that return the machines that public watts isolated."""
 STORIES: Final = (
     *(withheld, constants, methods, zones, days, weeks, late, screens, entities),
-    *(watts, one_power, rest_of_a_row, reinstalled, around_k, corrected, moved),
+    *(one_power, rest_of_a_row, reinstalled, around_k, corrected, moved),
     *(plans, stopped, causes),
+    *ATTACKED,
 )
 READERS: Final[dict[Callable[[Watched], object], tuple[str, ...]]] = {
     entities: ("A", "B"),

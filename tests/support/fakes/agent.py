@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tests.support.clock import unix_milliseconds
 from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.identity.store import Identity, IdentityStore
 from veilleuse.agent.model import Cell, ClockPeriod, Gap, Point, Record
@@ -105,9 +106,8 @@ class Agent:
 
     def send(self, clock: Callable[[], int] | None = None) -> bool:
         """Make one contact with the collector; return whether it succeeded. `clock`: Unix milliseconds."""
-        import time
 
-        now = clock or (lambda: time.time_ns() // 1_000_000)
+        now = clock or (unix_milliseconds)
         with closing(self.connection()) as db:
             outbox = Outbox(db, self.path, WireEncoder(), self.ring)
             return SenderProcess(self.settings, outbox, now=now, uniform=lambda low, high: high).contact()

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.support import clock
 
 PEM = serialization.Encoding.PEM
 DER = serialization.Encoding.DER
@@ -55,7 +57,7 @@ class TestAuthority:
         if not name:
             names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
         key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.now(UTC)
+        now = clock.now()
         certificate = (
             self._builder(_name("collector"), key.public_key(), now + begins, now + ends)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -96,7 +98,7 @@ class TestAuthority:
 
     def _authority(self, name: str, issuer: Signed | None) -> Signed:
         key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.now(UTC)
+        now = clock.now()
         signer = issuer.key if issuer else key
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         certificate = (

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent import futures
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support import clock
 from tests.support.fakes.authority import DER, TestAuthority, agent_id_of
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -122,7 +123,7 @@ class FakeCollector:
 
     def issued(self, request_der: bytes, agent_id: bytes) -> pb.IssuedCertificate:
         """Return a new certificate for the key of a DER request."""
-        now = datetime.now(UTC)
+        now = clock.now()
         leaf = self.authority.issue(
             request_der, agent_id, now - self.leaf_age, now - self.leaf_age + self.leaf_life
         )

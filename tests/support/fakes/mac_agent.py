@@ -60,15 +60,16 @@ def main(state: Path) -> int:
 def replace_kernel(kernel: FakeMacos) -> list[int]:
     """Replace the table of calls and the clocks. Return a list with the nanoseconds asleep, 0 until somebody
     changes it."""
+    from veilleuse.agent import clock
     from veilleuse.agent.platforms import macos
 
     asleep = [0]
-    true_time = time.time_ns
+    real_clock = clock.unix_milliseconds
 
     def read(clock: int) -> int:
         return time.monotonic_ns() + (asleep[0] if clock == WITH_SLEEP else 0)
 
-    time.time_ns = lambda: true_time() + asleep[0]
+    clock.unix_milliseconds = lambda: real_clock() + asleep[0] // 1_000_000
     macos.real_calls = lambda: kernel
     macos.clocks.__defaults__ = (read,)
     return asleep

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterable, Iterator, Set
 from typing import Any, Final
 
+from veilleuse.agent import clock
 from veilleuse.agent.commands import doctor_network, doctor_spool, poll
 from veilleuse.agent.commands.language import print_lines
 from veilleuse.agent.commands.plain_text import seconds_text, utc_text
@@ -30,7 +30,7 @@ from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import BUILTIN, NOT_BY_DEFAULT, Sources
 from veilleuse.agent.spool.database import parse_counts, parse_whole_number
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE, NANOSECONDS_PER_MILLISECOND
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 EXIT_WARNINGS: Final = 3
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """Return 0 when all is well, 3 when there are warnings."""
-    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
+    now = clock.unix_milliseconds()
     machine, sources = open_sources(settings)
     sources.close()
     polled = poll.try_polled_sources(settings)
@@ -421,7 +421,7 @@ def _identity_lines(identity: dict[str, Any]) -> Iterator[str]:
     if identity["measures_as"] != identity["population"]:
         yield f"  it measures as {identity['measures_as']}: measure.population is the more private one"
     end = identity["certificate_not_after_unix_milliseconds"]
-    left = (end - time.time_ns() // NANOSECONDS_PER_MILLISECOND) / MILLISECONDS_PER_DAY
+    left = (end - clock.unix_milliseconds()) / MILLISECONDS_PER_DAY
     yield f"  sends to {identity['address']}; certificate until {utc_text(end)} ({left:.1f} days)"
     yield f"  renewed at a contact from {utc_text(identity['certificate_renews_unix_milliseconds'])} on"
     if not identity["ca_pinned"]:

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from veilleuse.agent import clock
 from veilleuse.agent.commands.state_view import SpoolView, measured_population
 from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import ControlKey
@@ -16,7 +16,7 @@ from veilleuse.agent.remote_config import NONE, RemoteConfig, Trial, grain_of, p
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.spool.database import DISK_SHARE, Bounds
 from veilleuse.wire.configuration import Configuration
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, NANOSECONDS_PER_MILLISECOND
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.version import VERSION
 from veilleuse.wire.vocabulary import Population
 
@@ -132,7 +132,7 @@ def _configuration_in_use(settings: AgentSettings, spool: SpoolView) -> Configur
 def _rows_per_day(settings: AgentSettings, population: Population, remote: Configuration) -> float:
     if population is Population.WORKSTATION:
         return 1 + 1 / 7  # one record a day, and one a week for the open hours
-    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
+    now = clock.unix_milliseconds()
     return MILLISECONDS_PER_DAY / grain_of(settings, population, remote, now).period_milliseconds
 
 

@@ -17,10 +17,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
+from veilleuse.agent.clock import utc_date
 from veilleuse.agent.commands.language import print_lines, translate
 from veilleuse.agent.commands.poll import RESIDENT_SOURCE
 from veilleuse.agent.commands.selftest_report import (
@@ -123,9 +123,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
             document, ended = measure(settings, parsed.minutes, clock, attended=attended)
             print(json.dumps(document, ensure_ascii=False, indent=1))
         else:
-            path = parsed.output or Path(
-                f"veilleuse-selftest-{datetime.now(UTC):%Y-%m-%d}-{secrets.token_hex(4)}.json"
-            )
+            path = parsed.output or Path(f"veilleuse-selftest-{utc_date()}-{secrets.token_hex(4)}.json")
             with new_file(path) as file:  # before the measurement: a folder that refuses it costs no time
                 document, ended = measure(settings, parsed.minutes, clock, attended=attended)
                 json.dump(document, file, ensure_ascii=False, indent=1)

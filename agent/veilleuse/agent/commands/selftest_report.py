@@ -12,10 +12,10 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from veilleuse.agent import clock
 from veilleuse.agent.host.facts import parts_here
 from veilleuse.agent.host.graphics import graphics_here
 from veilleuse.agent.host.machine import Machine
@@ -107,7 +107,7 @@ def build_document(
     return {
         "about": list(ABOUT),
         "row": "",
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "date": clock.utc_date(),
         "agent_version": VERSION,
         "system": _system(),
         "machine": machine._asdict() | {"memory_modules": parts.memory_modules},

@@ -22,6 +22,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from veilleuse.agent import clock
 from veilleuse.agent.errors import AgentError, AlreadyRunning, IdentityError, SpoolBusy, SpoolError
 from veilleuse.agent.host.hardware_ids import MACHINE_ID, Roots, hardware_ids, require_machine_id
 from veilleuse.agent.identity.clone import CONFLICT, HARDWARE, CloneDetector, Mark
@@ -32,7 +33,7 @@ from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.spool.database import FILE_NAME, connect, gap_over, gap_row, translate_errors
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import GapReason
 
@@ -85,11 +86,7 @@ def reset_before_enrolment(settings: AgentSettings) -> None:
 
 def reset_identity(settings: AgentSettings, now_unix_milliseconds: int | None = None) -> None:
     """Set aside the data of the original. The caller holds both locks. Raises IdentityError."""
-    now = (
-        time.time_ns() // NANOSECONDS_PER_MILLISECOND
-        if now_unix_milliseconds is None
-        else now_unix_milliseconds
-    )
+    now = clock.unix_milliseconds() if now_unix_milliseconds is None else now_unix_milliseconds
     state, copies = settings.paths.state, CloneDetector(settings.paths.state)
     hardware = hardware_ids(Roots(settings.paths.sysfs, MACHINE_ID))
     mark = copies.read_mark() or Mark(HARDWARE, now)

@@ -24,6 +24,7 @@ from ctypes import byref, c_char_p, c_int, c_long, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from veilleuse.agent import clock
 from veilleuse.agent.platforms.posix import (
     ACCESS_BY_MODE,
     CHILD_FLAGS,
@@ -250,7 +251,7 @@ def real_calls() -> MacosCallTable:
 def clocks(read: Callable[[int], int] = time.clock_gettime_ns) -> tuple[int, int, int]:
     """See `System.clocks`; `read` returns the nanoseconds of a clock."""
     return (
-        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        clock.unix_milliseconds(),
         read(_WITH_SLEEP) // NANOSECONDS_PER_MILLISECOND,
         read(_WITHOUT_SLEEP) // NANOSECONDS_PER_MILLISECOND,
     )

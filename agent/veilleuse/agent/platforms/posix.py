@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from veilleuse.agent import clock
 from veilleuse.wire import files
 from veilleuse.wire.files import open_owned, rename_owned
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
@@ -59,7 +60,7 @@ def prepare_process() -> None:
 def clocks() -> tuple[int, int, int]:
     """See `System.clocks`: real time, boot time, monotonic time."""
     return (
-        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        clock.unix_milliseconds(),
         time.clock_gettime_ns(_BOOTTIME) // NANOSECONDS_PER_MILLISECOND,
         time.monotonic_ns() // NANOSECONDS_PER_MILLISECOND,
     )

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from veilleuse.agent import clock
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Instant, Point, PowerGauge
 from veilleuse.agent.platforms import instant_now
@@ -169,7 +170,7 @@ class Worker:
     def _run(self) -> None:
         while not self._stopped.is_set():
             self.attempt()
-            self._stopped.wait(self.wait_seconds(time.time()))
+            self._stopped.wait(self.wait_seconds(clock.unix_seconds()))
         self.close()
 
     def _poll(self) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Final, cast
 
+from veilleuse.agent import clock
 from veilleuse.agent.errors import (
     AgentError,
     CertificateNotValid,
@@ -50,7 +51,7 @@ from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, allowed_pop
 from veilleuse.agent.spool.database import FILE_NAME, Bounds, connect, parse_whole_number
 from veilleuse.agent.spool.outbox import Outbox, Ring, adopt_identity
 from veilleuse.wire.process import call_at_input_end
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class SenderProcess:
         self,
         settings: AgentSettings,
         outbox: Outbox,
-        now: Callable[[], int] = lambda: time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        now: Callable[[], int] = clock.unix_milliseconds,
         uniform: Callable[[float, float], float] | None = None,
     ) -> None:
         """`now` returns Unix milliseconds; `uniform(low, high)` is the random source of every wait."""

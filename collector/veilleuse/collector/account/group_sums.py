@@ -12,7 +12,6 @@ from typing import Final, TypeAlias, TypeVar
 from veilleuse.collector.disclosure.partition import merge_families
 from veilleuse.collector.disclosure.parts import (
     BY_CLASS,
-    IDLE,
     KNOWN,
     LEVELS,
     NO_PARTS,
@@ -23,6 +22,8 @@ from veilleuse.collector.disclosure.parts import (
     Part,
     Rates,
     away,
+    known_rates,
+    rates_in,
     rates_of,
     spent_of,
     unknown,
@@ -30,6 +31,7 @@ from veilleuse.collector.disclosure.parts import (
 from veilleuse.collector.disclosure.rule import (
     EXEMPT,
     DisclosureCell,
+    always_left,
     count,
     is_nobodys_or_enough,
     is_nobodys_or_safe,
@@ -174,8 +176,8 @@ class Tally:
         not time × that rate.
         """
         on = (_of(self.times, ON), _of(self.drawn, ON | Part.OTHER))
-        spent = spent_of(self)
-        left = (away(spent, _ALL, watts) for _, watts in rates)
+        known = rates_in(known_rates(spent_of(self), rates), _ALL)
+        left = (away(known, place) for place in range(len(rates)))
         return DisclosureCell(
             key, _of(self.times, _ALL), on, (_of(self.times, REST), _of(self.drawn, REST), *left)
         )
@@ -188,39 +190,51 @@ class Tally:
         times = tuple(_of(self.times, part) for part in level.parts)
         on = tuple(_of(self.drawn, part) for part in (*level.parts, Part.OTHER) if not part & REST)
         rest = tuple(_of(self.drawn, part) for part in level.parts if part & REST)
-        always = unknown(spent_of(self), rates)
-        left = [one | always for one in self._away(level, rates)]
         return DisclosureCell(
-            key, whole.contributions, (*whole.beside, *times, *on), (*whole.constant, *rest, *left)
+            key,
+            whole.contributions,
+            (*whole.beside, *times, *on),
+            (*whole.constant, *rest),
+            self._away(level, rates),
+            unknown(known_rates(spent_of(self), rates)),
         )
 
-    def _away(self, level: Level, rates: Rates) -> list[dict[HostId, int]]:
+    def _away(self, level: Level, rates: Rates) -> tuple[tuple[dict[HostId, int], ...], ...]:
         """Return, for each part and each rate of its states,
         the machines whose energy is not time × the rate.
         """
-        spent = spent_of(self)
-        return [
-            away(spent, part, watts)
+        known = known_rates(spent_of(self), rates)
+        return tuple(
+            tuple(
+                away(of_part, place)
+                for place, rate in enumerate(rates)
+                if part & (REST if rate.state in REST_STATES else ON)
+            )
             for part in level.parts
-            for state, watts in rates
-            if part & (REST if state in REST_STATES else IDLE)
-        ]
+            for of_part in [rates_in(known, part)]
+        )
 
     def may_publish_energies(self, level: Level, rates: Rates, k: int) -> bool:
         """Return whether the parts' energies may be published with their times.
 
         They may not where subtracting modelled energy leaves fewer than k machines.
         """
-        return all(not one or len(one) >= k for one in self._away(level, rates))
+        return all(is_nobodys_or_enough(one, k) for part in self._away(level, rates) for one in part)
 
-    def cannot_be_solved(self, rates: Rates, k: int) -> bool:
-        """Return whether no weights of its energy and time isolate fewer than k machines.
+    def fewest_left(self, level: Level, rates: Rates) -> int | None:
+        """Return the fewest machines that weights of its energy and of the times of parts leave.
 
-        This holds where the energy follows from the time, or where k machines have a power at none of the
-        rates. It holds whatever is known of the parts from elsewhere.
+        None where the energy follows from the time: weights of it reveal nothing more.
         """
-        spent = spent_of(self)
-        return len(unknown(spent, rates)) >= k or any(not away(spent, _ALL, watts) for _, watts in rates)
+        known = rates_in(known_rates(spent_of(self), rates), _ALL)
+        if any(not away(known, place) for place in range(len(rates))):
+            return None
+        return always_left(self._away(level, rates))
+
+    def fewest_at_one_rate(self, part: Part, rates: Rates) -> int:
+        """Return the fewest machines with something in a part that is not at one and the same rate."""
+        known = rates_in(known_rates(spent_of(self), rates), part)
+        return min((count(away(known, place)) for place in range(len(rates))), default=len(known))
 
     def level(self, k: int) -> Level:
         """Return the finest level that the disclosure rule allows."""

@@ -18,7 +18,7 @@ from typing import Final
 
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
-from veilleuse.collector.disclosure.parts import Part
+from veilleuse.collector.disclosure.parts import PART_OF, Part
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.months import (
@@ -197,6 +197,8 @@ def _add_screens(tallies: defaultdict[GroupKey, Tally], key: GroupKey, row: Host
     tallies[key].times[Part.OTHER][row.host_id] += sums.milliseconds
     energy_key = (EnergyClass.MONITOR, Method.LOAD_MODELLED, row.band, State.ON_ACTIVE)
     tallies[key].add_energy(row.host_id, energy_key, sums)
+    hours = PART_OF[row.band, State.ON_ACTIVE], State.ON_ACTIVE
+    tallies[key].draws[hours][row.host_id] += sums.energy_millijoules
     tallies[key].apportioned |= row.apportioned
 
 

@@ -17,7 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from veilleuse.collector import clock
 from veilleuse.collector.backup.copies import Backups
+from veilleuse.collector.backup.publication_register import PublicationRegister
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment.issuing import IssuingContext
 from veilleuse.collector.enrolment.tokens import Addresses
@@ -160,7 +162,7 @@ class ProcessFacts:
     addresses: Addresses
     health: Health
     own: OwnUse
-    started_unix_milliseconds: int = field(default_factory=lambda: round(time.time() * 1000))
+    started_unix_milliseconds: int = field(default_factory=clock.unix_milliseconds)
 
     def listening_since(self) -> int:
         """Return Health.listening_since for the start of this process (Unix milliseconds)."""
@@ -186,6 +188,8 @@ class AdminContext:
     derive: DeriveWorker
     rolls: MonthWorker
     backups: Backups
+    published: PublicationRegister
+    """Use it only inside jobs of the writer."""
     fleet_key: str = field(repr=False)
     """64 hexadecimal digits: key of the asset pseudonyms of this fleet."""
     uploads: Uploads = field(default_factory=Uploads)

@@ -34,12 +34,13 @@ def ping(context: AdminContext) -> dict[str, Any]:
 
 
 def read_health(context: AdminContext) -> dict[str, Any]:
-    """Return Health.snapshot(), `ping`, `certificates` and `own_cpu_milliseconds`.
+    """Return Health.snapshot(), `ping`, `certificates`, `own_cpu_milliseconds` and `register`.
 
     `certificates`: name (root, intermediate, server) → end in Unix milliseconds. `own_cpu_milliseconds`: CPU
-    time of the collector's processes since its start.
+    time of the collector's processes since its start. `register`: `path`, and `trouble`, the reason why it
+    cannot be written; only this process knows, because systemd decides what it may write.
     """
-    authority = context.issuing.authority
+    authority, register = context.issuing.authority, context.issuing.register
     ends = {
         "root": authority.root.not_valid_after_utc,
         "intermediate": authority.intermediate.not_valid_after_utc,
@@ -51,6 +52,7 @@ def read_health(context: AdminContext) -> dict[str, Any]:
         **context.process.health.snapshot(),
         "certificates": expiry,
         "own_cpu_milliseconds": context.process.own.cpu_milliseconds(),
+        "register": {"path": str(register.path), "trouble": register.find_trouble()},
     }
 
 

@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
+from veilleuse.collector import clock
 from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.calendars.compose import default_calendar
 from veilleuse.collector.enrolment.register import SITE, RegisterEntry
@@ -88,7 +88,7 @@ def new_site(
     """
     zone, time_zone = zone or settings.reporting.zone, time_zone or settings.reporting.time_zone
     # Store the code of the zone. An unknown zone raises here, because its records would have no factor.
-    zone = choose_factor(zone, datetime.now(UTC).year).factor.zone
+    zone = choose_factor(zone, clock.today().year).factor.zone
     try:
         return Site(checked_name("site", site), zone, time_zone, default_calendar(time_zone).to_json())
     except CalendarError as error:

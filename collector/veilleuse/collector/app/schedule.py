@@ -22,9 +22,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Final, TypeAlias
 
+from veilleuse.collector import clock
 from veilleuse.collector.admin.accounts import expire as expire_accesses
 from veilleuse.collector.admin.calendars import renew
 from veilleuse.collector.admin.inventory import rematch
@@ -77,7 +78,7 @@ def run_daily_tasks(
     *,
     keep: Keep = keep_apart,
     publish: PublishMonths = publish_apart,
-    today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+    today: Callable[[], date] = clock.today,
     check_seconds: float = CHECK_SECONDS,
 ) -> Iterator[None]:
     """Run the daily tasks at once and at each new UTC day, while the block runs."""

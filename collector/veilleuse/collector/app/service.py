@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.child import Child, leashed_command
 from veilleuse.collector.app.data_directory import Collector, open_collector
@@ -50,7 +51,6 @@ from veilleuse.collector.settings import CollectorSettings, child_environment, n
 from veilleuse.collector.store.directory import FLEET_KEY_FILE, name_remedy
 from veilleuse.collector.validate import clean_facts
 from veilleuse.collector.web.access import read_metrics_auth
-from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def run(settings: CollectorSettings) -> int:
             log.info("collector stops")
         if lost := collector.store.files.lost:
             rescue(collector)  # once more, for a loss during the stop
-            note_loss(settings.data_dir, time.time_ns() // NANOSECONDS_PER_MILLISECOND)
+            note_loss(settings.data_dir, clock.unix_milliseconds())
             raise describe_loss(collector, lost)
         if collector.damaged.is_set():
             raise StoreDamaged(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,13 @@ LOSS_FILE: Final = "loss.note"
 The database that is there now may be another one, so it cannot hold the note.
 """
 _MOST_DIGITS: Final = 32
+ELSEWHERE_FILE: Final = "backup.elsewhere"
+"""File in the data directory: the line of `sha256sum` of the newest copy on another machine.
+
+What makes the copies writes it, after that machine's hash was compared with the backup here.
+"""
+_COPY: Final = re.compile(rb"[0-9a-f]{64} [ *](?:[^\n]*/)?veilleuse-([0-9]{8}T[0-9]{6}Z)\.backup\n?")
+_MOST_COPY_BYTES: Final = 4096
 
 
 def note_loss(data_dir: Path, unix_milliseconds: int) -> None:
@@ -40,6 +48,15 @@ def last_loss(data_dir: Path) -> int | None:
     """Return the time of the last loss, Unix milliseconds; None without one."""
     try:
         return int(read_owned(data_dir / LOSS_FILE, _MOST_DIGITS))
+    except (OSError, ValueError):
+        return None
+
+
+def newest_copy(data_dir: Path) -> datetime | None:
+    """Return when the newest backup with a copy on another machine was made; None where it is not known."""
+    try:
+        line = _COPY.fullmatch(read_owned(data_dir / ELSEWHERE_FILE, _MOST_COPY_BYTES))
+        return line and datetime.strptime(line[1].decode(), "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except (OSError, ValueError):
         return None
 

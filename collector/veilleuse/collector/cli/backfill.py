@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from veilleuse.collector import clock
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.cli.output import write_output
 from veilleuse.collector.cli.progress import shown_step
@@ -20,7 +21,6 @@ from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, par
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.model.query import check_period
-from veilleuse.collector.reports.emissions import today
 from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.metrics.fleet_emissions import FleetAmounts, Groups, read_months
@@ -51,7 +51,7 @@ def backfill(
     since, until = parse_date("--from", first), parse_date("--to", end)
     check_period(since, until)
     with shown_step("computing the report"), open_reader(settings.data_dir) as store:
-        sources, now = sources_of(store, settings.reporting), today()
+        sources, now = sources_of(store, settings.reporting), clock.today()
         years = [read_months(sources, year, now) for year in range(since.year, min(until, now).year + 1)]
     months = {
         month: groups

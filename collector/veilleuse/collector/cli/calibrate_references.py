@@ -5,15 +5,15 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from veilleuse.collector import clock
 from veilleuse.collector.cli.shared import parse_date, read_content
 from veilleuse.collector.derive.calibration.acceptance import (
     Outcome,
@@ -53,7 +53,6 @@ from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import (
     MILLISECONDS_PER_DAY,
     MILLISECONDS_PER_HOUR,
-    NANOSECONDS_PER_MILLISECOND,
     UNIX_EPOCH_DAY,
 )
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population
@@ -75,7 +74,7 @@ class ReferenceQuery:
     @classmethod
     def of(cls, model: str, first: str | None, end: str | None) -> ReferenceQuery:
         """Make a query from options. Raises UsageError for a wrong date."""
-        tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+        tomorrow = clock.today() + timedelta(days=1)
         last = tomorrow if end is None else parse_date("--to", end)
         begin = last - timedelta(days=DEFAULT_DAYS) if first is None else parse_date("--from", first)
         if begin >= last:
@@ -155,7 +154,7 @@ def from_readings(
         found = parse_readings(
             content,
             zone=_zone(time_zone),
-            now_unix_milliseconds=time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+            now_unix_milliseconds=clock.unix_milliseconds(),
         )
         if strange := sorted(set(names) - set(found)):
             raise UsageError(f"--unit {strange[0]}: the file has no such unit")

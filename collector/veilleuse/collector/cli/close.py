@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import getpass
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
+from veilleuse.collector import clock
 from veilleuse.collector.cli.perimeters import declaration_of
 from veilleuse.collector.cli.progress import shown_step
 from veilleuse.collector.cli.shared import (
@@ -48,7 +48,7 @@ from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.files import read_named
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 T = TypeVar("T")
 
@@ -125,7 +125,7 @@ def _order(year: int, definitive: bool, why: str, sign_off: Path | None) -> Clos
     why = why.strip()
     if not why.isprintable() or len(why) > _MOST_CHARACTERS:
         raise UsageError(f"--why is one line of at most {_MOST_CHARACTERS} characters")
-    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
+    now = clock.unix_milliseconds()
     today = datetime.fromtimestamp(now / MILLISECONDS_PER_SECOND, UTC).date()
     signed = None
     if sign_off is not None:

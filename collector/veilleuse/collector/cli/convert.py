@@ -7,11 +7,11 @@ It needs no data directory; with one, its imported factors count.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
 
+from veilleuse.collector import clock
 from veilleuse.collector.account.emissions import Answer, conversion, energy_kwh
 from veilleuse.collector.account.rounding import round_interval
 from veilleuse.collector.cli.factor_contracts import OnOption, book
@@ -53,7 +53,7 @@ def convert(
     known = book(config, on)
     if factor is None:
         zone = zone or load_settings(config).reporting.zone
-        chosen = known.choose(zone, year or datetime.now(UTC).year)
+        chosen = known.choose(zone, year or clock.today().year)
         zone = known.normalise(zone)
     else:
         if zone is not None or year is not None:

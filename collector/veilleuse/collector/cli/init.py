@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from veilleuse.collector import clock
 from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
@@ -133,7 +133,7 @@ def _read_external_ca(
     from veilleuse.collector.cli.output import read_key, read_pem
     from veilleuse.collector.enrolment.external_ca import read_external_ca, try_handshake
 
-    now = datetime.now(UTC)
+    now = clock.now()
     brought = read_external_ca(
         read_pem(certificate).encode(), read_key(key).encode(), read_pem(root).encode(), now
     )

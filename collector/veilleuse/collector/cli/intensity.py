@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from veilleuse.collector import clock
 from veilleuse.collector.cli.language import translate_cell
 from veilleuse.collector.cli.shared import (
     APP,
@@ -51,7 +51,6 @@ from veilleuse.wire.units import (
     MILLISECONDS_PER_DAY,
     MILLISECONDS_PER_MINUTE,
     MILLISECONDS_PER_SECOND,
-    NANOSECONDS_PER_MILLISECOND,
 )
 
 app = typer.Typer(**APP)
@@ -79,7 +78,7 @@ def poll(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             "no connector is on: set intensity.odre = true, or intensity.electricity_maps_token_file; or "
             "import a file"
         )
-    done = list(poll_all(settings.intensity, _ledger(settings), connectors, _now))
+    done = list(poll_all(settings.intensity, _ledger(settings), connectors, clock.unix_milliseconds))
     lines = [
         f"{one.connector:<18} {one.outcome:<14} {one.text or _import_text(one.stored, one.left)}"
         for one in done
@@ -108,7 +107,9 @@ def import_file(
     plain = None
     if series is not None or zone is not None or kind:
         plain = _plain_table(series, zone, kind)
-    found = read_file(read_content(file, MAXIMUM_BYTES, IN_PARTS), _now(), dataset=dataset, plain=plain)
+    found = read_file(
+        read_content(file, MAXIMUM_BYTES, IN_PARTS), clock.unix_milliseconds(), dataset=dataset, plain=plain
+    )
     ledger = _ledger(settings)
     rows = [(one.values[0].dataset if one.values else "", ledger.put(one.values), one.left) for one in found]
     if as_json:
@@ -249,7 +250,3 @@ def _import_text(stored: IntensityImport, left: Counter[str]) -> str:
     ]
     told = [translate_cell(f"{number} {word}") for number, word in parts if number]
     return ", ".join(told) or translate_cell("nothing")
-
-
-def _now() -> int:
-    return time.time_ns() // NANOSECONDS_PER_MILLISECOND

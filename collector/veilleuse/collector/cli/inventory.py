@@ -11,13 +11,13 @@ import getpass
 import json
 import os
 import zlib
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
 
 import typer
 
+from veilleuse.collector import clock
 from veilleuse.collector.cli.inventory_powers import app as powers_app
 from veilleuse.collector.cli.output import print_import
 from veilleuse.collector.cli.progress import shown_step
@@ -187,7 +187,7 @@ def show(
             found, [{"": name, "value": _cell_text(value)} for name, value in found.items()], as_json
         )
         return
-    today = datetime.now(ZoneInfo(settings.reporting.time_zone)).date()
+    today = clock.today(ZoneInfo(settings.reporting.time_zone))
     with open_reader(settings.data_dir) as store:
         assets, imported = store.inventory.assets(), store.inventory.inventory_imported_on()
         doubts = len(store.inventory.doubts())

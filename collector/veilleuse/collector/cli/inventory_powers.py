@@ -31,7 +31,6 @@ from veilleuse.collector.cli.shared import (
     read_text,
     run_operation,
 )
-from veilleuse.collector.derive.priors import SCREEN_MICROWATTS, STATE_POWERS
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.estimator import class_defaults
 from veilleuse.collector.inventory import declared_powers as powers
@@ -43,6 +42,7 @@ from veilleuse.collector.inventory.mapping import InventoryMapping, read_mapping
 from veilleuse.collector.model.inventory import MINUTES_PER_DAY, DeclaredPower, DeclaredPowers
 from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.shipped_tables import SCREEN_MICROWATTS, STATE_POWERS
 from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIWATTS_PER_WATT
 
 app = typer.Typer(**APP)

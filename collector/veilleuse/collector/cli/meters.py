@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from veilleuse.collector import clock
 from veilleuse.collector.calendars.periods import civil_day, day_start_unix_milliseconds
 from veilleuse.collector.cli.language import translate_cell
 from veilleuse.collector.cli.shared import (
@@ -51,7 +52,7 @@ from veilleuse.collector.model.meters import (
 )
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.reports.emissions import servers_in_no_room_on, today
+from veilleuse.collector.reports.emissions import servers_in_no_room_on
 from veilleuse.collector.reports.fleet_year import servers_in_rooms
 from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.reports.rooms import balance_of, room_warnings
@@ -165,7 +166,7 @@ def show(
         raise UsageError(f"--from {since} must be before --to {until}, by at most {_LONGEST_DAYS} days")
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
-        servers = servers_in_rooms(sources, Query(since, until, (), 1, today()))
+        servers = servers_in_rooms(sources, Query(since, until, (), 1, clock.today()))
         declared = servers.declared
         inside = [meter for meter in declared.meters if meter.room == room]
         if not inside and any(one.room == room for one in declared.servers):
@@ -210,8 +211,8 @@ def _servers_notes(room: str, since: date, until: date, found: RoomServers, *, p
 def _print_warnings(settings: CollectorSettings) -> None:
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
-        names = servers_in_no_room_on(sources, today())
-        without = list(rooms_without_meter(sources.metering.declarations(), today()))
+        names = servers_in_no_room_on(sources, clock.today())
+        without = list(rooms_without_meter(sources.metering.declarations(), clock.today()))
     for text, _ in without:
         print_note(f"warning: {text}")
     if names:

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import getpass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from veilleuse.collector import clock
 from veilleuse.collector.cli.factor_contracts import factor_reader
 from veilleuse.collector.cli.shared import (
     APP,
@@ -45,7 +45,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the perimeters of a year, and who declared them. The first rule that fits a device decides."""
-    asked = year or datetime.now(UTC).year
+    asked = year or clock.today().year
     found = _in_force(config, asked)
     if as_json:
         print_json(

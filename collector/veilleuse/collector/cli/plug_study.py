@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector import clock
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.cli.calibrate_references import (
     ReferenceQuery,
@@ -41,7 +41,6 @@ from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import (
     MILLISECONDS_PER_DAY,
     MILLISECONDS_PER_SECOND,
-    NANOSECONDS_PER_MILLISECOND,
     UNIX_EPOCH_DAY,
 )
 from veilleuse.wire.vocabulary import SOURCES_OF_SYSTEM, DeviceClass, Population
@@ -122,7 +121,7 @@ def draw_plan(
     seed: int,
 ) -> PlugPlan:
     """Draw the machines of a study. Raises UsageError when there are too few."""
-    heard = (datetime.now(UTC) - timedelta(days=HEARD_DAYS)).timestamp() * MILLISECONDS_PER_SECOND
+    heard = clock.unix_milliseconds() - HEARD_DAYS * MILLISECONDS_PER_DAY
     strata: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for host in hosts:
         device_class, system = host.facts.device_class, system_of(host)
@@ -189,7 +188,7 @@ def read_counters(settings: CollectorSettings, plan: PlugPlan, file: Path) -> di
         read = parse_readings(
             content,
             zone=ZoneInfo(settings.reporting.time_zone),
-            now_unix_milliseconds=time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+            now_unix_milliseconds=clock.unix_milliseconds(),
         )
         for name, readings in read.items():
             if name not in {str(one.plug) for one in plan.units}:

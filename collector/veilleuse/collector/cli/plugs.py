@@ -7,12 +7,13 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from veilleuse.collector import clock
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.cli.plug_study import (
     PlannedUnit,
@@ -128,7 +129,7 @@ def report(
     made, sha256 = read_plan(file)
     left_out = _left_out(leave_out or (), made)
     counters = {} if readings is None else read_counters(settings, made, readings)
-    over = datetime.now(UTC).date() >= made.days[1]
+    over = clock.today() >= made.days[1]
     found = compare_plugs(settings, made, counters, left_out, over=over)
     k = settings.reporting.k_anonymity if made.of_people else None
     units = [one for one in found.values() if isinstance(one, StudyUnit)]
@@ -153,7 +154,7 @@ def report(
 
 def _monday(asked: date | None) -> date:
     """Return the first day of a study. Raises UsageError."""
-    today = datetime.now(UTC).date()
+    today = clock.today()
     monday = today + timedelta(days=7 - today.weekday())
     if asked is not None and (asked.weekday() or asked < today):
         raise UsageError(

@@ -8,7 +8,6 @@ Figures of any period, read beside the running collector.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
@@ -16,6 +15,7 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
+from veilleuse.collector import clock
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.cli.output import refuse_terminal, write_output
@@ -47,7 +47,6 @@ from veilleuse.collector.reports.emissions import (
     MOST_DAYS_BALANCED,
     emissions_report_of,
     prepare_for_publication,
-    today,
 )
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.exchange import numecoeval as equipment
@@ -75,7 +74,7 @@ from veilleuse.collector.reports.summaries import reen as reen_summary
 from veilleuse.collector.reports.summaries.answers import answer_all
 from veilleuse.collector.settings import CollectorSettings, is_french
 from veilleuse.collector.store import open_reader
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 app = typer.Typer(**APP)
 From = Annotated[str, typer.Option("--from", metavar="DATE", help="first day, e.g. 2026-01-01")]
@@ -295,9 +294,7 @@ def attribution(
     write = _make_writer(form, language, output)
     since, until = _begun(first), parse_date("--to", end)
     with shown_step(_COMPUTING), open_reader(settings.data_dir) as store:
-        document = attribution_document(
-            store.data, host, since, until, time.time_ns() // NANOSECONDS_PER_MILLISECOND
-        )
+        document = attribution_document(store.data, host, since, until, clock.unix_milliseconds())
     write(document)
 
 
@@ -376,9 +373,9 @@ def _basis_of(text: str) -> Basis:
 def _begun(first: str) -> date:
     """Return the date of --from. Raises UsageError for another text, or a day to come."""
     day = parse_date("--from", first)
-    if day > today():
+    if day > clock.today():
         raise UsageError(
-            f"--from {first} is in the future: today is {today()}, choose a period that has begun"
+            f"--from {first} is in the future: today is {clock.today()}, choose a period that has begun"
         )
     return day
 
@@ -392,8 +389,8 @@ def _query(
         parse_date("--to", end),
         tuple(part.strip() for part in group_by.split(",") if part.strip()),
         settings.reporting.k_anonymity,
-        today(),
-        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        clock.today(),
+        clock.unix_milliseconds(),
         level=level,
     )
     if level and "entity" not in query.dimensions:
@@ -416,7 +413,7 @@ def _make_writer(form: str, language: str, output: str) -> _Write:
 
     def write(document: Document) -> None:
         with shown_step(f"writing {form}"):
-            content = render(add_under_way(replace(document, language=language), today()))
+            content = render(add_under_way(replace(document, language=language), clock.today()))
         write_output(content, output, binary=binary)
 
     return write
@@ -494,6 +491,6 @@ def reen_sheet(settings: CollectorSettings, first: date, end: date) -> Document:
             first,
             end,
             settings.reporting.k_anonymity,
-            today(),
+            clock.today(),
             targets_of(settings.indicators),
         )

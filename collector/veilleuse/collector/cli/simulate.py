@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from veilleuse.collector import clock
 from veilleuse.collector.cli.progress import shown_progress
 from veilleuse.collector.cli.shared import (
     APP,
@@ -62,7 +62,7 @@ def simulate(
     """
     settings = load_settings(config)
     begun = None if first is None else parse_date("--from", first)
-    order = order_of(preset, datetime.now(UTC).date(), hosts=hosts, first=begun, days=days, seed=seed)
+    order = order_of(preset, clock.today(), hosts=hosts, first=begun, days=days, seed=seed)
     path = truth or settings.data_dir.with_name(f"{settings.data_dir.name}-truth.json")
     _require_new(path)
     with shown_progress(is_shown=not as_json) as progress:

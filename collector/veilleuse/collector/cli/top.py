@@ -13,12 +13,13 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
 
+from veilleuse.collector import clock
 from veilleuse.collector.cli.fleet_screen import MAXIMUM_ROWS, Choice, Screen, SortKey, take_screen
 from veilleuse.collector.cli.live_view import show_live
 from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings
@@ -100,11 +101,11 @@ def top(
 
 def _snapshots(store: ReadStore, settings: CollectorSettings) -> SnapshotCache:
     zone = ZoneInfo(settings.reporting.time_zone)
-    month = _published_month(settings, store.publications, lambda: datetime.now(zone).date())
+    month = _published_month(settings, store.publications, lambda: clock.today(zone))
     reader = FleetEmissionsReader()
 
     def emissions() -> FleetEmissions:
-        return reader.read(sources_of(store, settings.reporting), datetime.now(zone).date())
+        return reader.read(sources_of(store, settings.reporting), clock.today(zone))
 
     return SnapshotCache(store.data, settings, month=month, fleet_emissions=emissions)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from veilleuse.collector import shipped_tables
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import ON_STATES, counter_signal, gpus, round_quotient
 from veilleuse.collector.derive.priors import MILLION
@@ -52,7 +53,9 @@ def rest_microwatts(machine: MachineFacts, state: State) -> int | None:
     None for a virtual machine of unknown size.
     """
     if machine.device_class is DeviceClass.VIRTUAL_MACHINE:
-        return None if machine.cpu_count is None else machine.cpu_count * priors.thread_microwatts()[0]
+        return (
+            None if machine.cpu_count is None else machine.cpu_count * shipped_tables.thread_microwatts()[0]
+        )
     return _rest_and_full(machine, state)[0]
 
 
@@ -65,15 +68,15 @@ def thread_slope_microwatts(machine: MachineFacts) -> int | None:
 
     It is the load model's largest slope. docs/methodology.md §12, *What Veilleuse itself uses*.
     """
-    low, high = priors.thread_microwatts()
+    low, high = shipped_tables.thread_microwatts()
     if machine.device_class is DeviceClass.VIRTUAL_MACHINE:
         return high - low
     if _by_thread(machine):
-        return priors.CURVE_SLOPE_AT_REST * (high - low)
+        return shipped_tables.CURVE_SLOPE_AT_REST * (high - low)
     if not machine.cpu_count:
         return None
     rest, full = _rest_and_full(machine, State.ON_IDLE)
-    return round_quotient(priors.CURVE_SLOPE_AT_REST * (full - rest), machine.cpu_count)
+    return round_quotient(shipped_tables.CURVE_SLOPE_AT_REST * (full - rest), machine.cpu_count)
 
 
 def _with_gpus(parts: tuple[WallEnergy, ...], cell: Cell) -> tuple[WallEnergy, ...]:
@@ -128,7 +131,7 @@ def _standby(
 
 
 def _standby_microwatts(state: State, device_class: DeviceClass) -> int | None:
-    powers = priors.STATE_POWERS.get(device_class)
+    powers = shipped_tables.STATE_POWERS.get(device_class)
     if powers is None:
         return None
     return powers.off_microwatts if state is State.OFF else powers.sleep_microwatts
@@ -156,9 +159,9 @@ def _rest_and_full(machine: MachineFacts, state: State) -> tuple[int, int]:
     Fans, disks, memory and supply use power whatever the threads do. Full load adds the threads' difference
     between rest and full load.
     """
-    powers = priors.STATE_POWERS[machine.device_class]
+    powers = shipped_tables.STATE_POWERS[machine.device_class]
     if _by_thread(machine):
-        low, high = (power * (machine.cpu_count or 0) for power in priors.thread_microwatts())
+        low, high = (power * (machine.cpu_count or 0) for power in shipped_tables.thread_microwatts())
         rest = max(powers.idle_microwatts, low)
         return rest, rest + high - low
     memory = _memory_microwatts(machine)
@@ -170,7 +173,7 @@ def _threads(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tup
     """Model a virtual machine: vCPU × (min + (max − min)·u), linear in the load u."""
     if machine.cpu_count is None:
         return ()
-    low, high = priors.thread_microwatts()
+    low, high = shipped_tables.thread_microwatts()
     busy_ppm = 0
     if known:
         covered = cell.cpu_covered_milliseconds or 0
@@ -190,10 +193,10 @@ def _on(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tuple[Wa
     total = sum(cell.cpu_bucket_milliseconds)
     mean_ppm = 0
     if known:
-        weighted = zip(cell.cpu_bucket_milliseconds, priors.BUCKET_CURVE_PPM, strict=True)
+        weighted = zip(cell.cpu_bucket_milliseconds, shipped_tables.BUCKET_CURVE_PPM, strict=True)
         mean_ppm = round_quotient(sum(length * curve for length, curve in weighted), total)
     at_known = rest + round_quotient(span * mean_ppm)
-    at_default = rest + round_quotient(span * priors.curve_ppm(_default_load_ppm(cell)))
+    at_default = rest + round_quotient(span * shipped_tables.curve_ppm(_default_load_ppm(cell)))
     if machine.device_class is DeviceClass.UNKNOWN:
         return _merge(
             _parts(known, at_known, unknown, at_default, priors.UNKNOWN_U_PPM, priors.UNKNOWN_U_PPM)
@@ -203,14 +206,14 @@ def _on(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tuple[Wa
 
 
 def _memory_microwatts(machine: MachineFacts) -> int:
-    if machine.device_class not in priors.MODULE_CLASSES or machine.memory_modules is None:
+    if machine.device_class not in shipped_tables.MODULE_CLASSES or machine.memory_modules is None:
         return 0
-    return max(0, machine.memory_modules - priors.MODULES_INCLUDED) * priors.MODULE_MICROWATTS
+    return max(0, machine.memory_modules - shipped_tables.MODULES_INCLUDED) * shipped_tables.MODULE_MICROWATTS
 
 
 def _default_load_ppm(cell: Cell) -> int:
     idle = cell.state is State.ON_IDLE
-    return priors.DEFAULT_IDLE_LOAD_PPM if idle else priors.DEFAULT_ACTIVE_LOAD_PPM
+    return shipped_tables.DEFAULT_IDLE_LOAD_PPM if idle else shipped_tables.DEFAULT_ACTIVE_LOAD_PPM
 
 
 def _parts(

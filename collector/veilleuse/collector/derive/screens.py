@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from veilleuse.collector import shipped_tables
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import round_quotient
 from veilleuse.collector.derive.loadmodel import part
@@ -52,7 +53,9 @@ def _model_screens(cell: Cell) -> WallEnergy | None:
         return None
     products = [
         power * milliseconds
-        for power, milliseconds in zip(priors.SCREEN_MICROWATTS, cell.display_milliseconds, strict=True)
+        for power, milliseconds in zip(
+            shipped_tables.SCREEN_MICROWATTS, cell.display_milliseconds, strict=True
+        )
     ]
     errors = sum(product * u for product, u in zip(products, priors.SCREEN_U_PPM, strict=True))
     return WallEnergy(

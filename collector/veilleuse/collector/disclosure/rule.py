@@ -19,7 +19,7 @@ from which a hidden cell could be subtracted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from veilleuse.collector.model.query import AUTRES
@@ -50,6 +50,14 @@ class DisclosureCell(Generic[K]):
     """
     constant: tuple[Mapping[HostId, int], ...] = ()
     """Contributions to such figures from a model: hosts count, the 85 % do not apply."""
+    left: tuple[tuple[Mapping[HostId, int], ...], ...] = ()
+    """For each part of a time, and each public watts: hosts whose energy in it is not these watts × time."""
+    unknown: Mapping[HostId, int] = field(default_factory=dict)
+    """Hosts with an energy at none of these watts."""
+    members: Mapping[HostId, int] = field(default_factory=dict)
+    """Hosts that the further condition is about."""
+    allows: Callable[[Mapping[HostId, int], int], bool] | None = None
+    """Further condition: tells if the cell of these members may be shown with this `k`."""
 
     @property
     def figures(self) -> tuple[Mapping[HostId, int], ...]:
@@ -67,6 +75,18 @@ class DisclosureCell(Generic[K]):
             is_safe(self.contributions, k)
             and all(is_nobodys_or_safe(figure, k) for figure in self.beside)
             and all(is_nobodys_or_enough(figure, k) for figure in self.constant)
+            and self._keeps_enough(k)
+            and (self.allows is None or self.allows(self.members, k))
+        )
+
+    def _keeps_enough(self, k: int) -> bool:
+        """Tell if no watts × time, subtracted from the energy part by part, leave 1 to `k` - 1 hosts.
+
+        One part may leave `k` whatever the watts. Otherwise each leaves `k` or none, with the hosts that no
+        watts remove.
+        """
+        return always_left(self.left) >= k or all(
+            is_nobodys_or_enough({**figure, **self.unknown}, k) for part in self.left for figure in part
         )
 
 
@@ -81,6 +101,11 @@ class DisclosedLevel(Generic[K]):
     """Keys merged into `others`."""
     withheld_keys: tuple[K, ...]
     """All keys when the level is withheld, else none."""
+
+
+def always_left(left: Iterable[Sequence[Mapping[HostId, int]]]) -> int:
+    """Return the fewest hosts that are left: those of the part that keeps most, whatever its watts."""
+    return max((min(map(count, part)) for part in left if part), default=0)
 
 
 def count(contributions: Mapping[HostId, int]) -> int:
@@ -137,8 +162,17 @@ def merge_cells(cells: Sequence[DisclosureCell[Any]], key: K) -> DisclosureCell[
     """Sum the figures of cells of one family."""
     beside = zip(*(cell.beside for cell in cells), strict=True)
     constant = zip(*(cell.constant for cell in cells), strict=True)
-    whole = _sum(cell.contributions for cell in cells)
-    return DisclosureCell(key, whole, tuple(map(_sum, beside)), tuple(map(_sum, constant)))
+    left = zip(*(cell.left for cell in cells), strict=True)
+    return DisclosureCell(
+        key,
+        _sum(cell.contributions for cell in cells),
+        tuple(map(_sum, beside)),
+        tuple(map(_sum, constant)),
+        tuple(tuple(map(_sum, zip(*parts, strict=True))) for parts in left),
+        _sum(cell.unknown for cell in cells),
+        _sum(cell.members for cell in cells),
+        cells[0].allows,
+    )
 
 
 def _sum(figures: Iterable[Mapping[HostId, int]]) -> dict[HostId, int]:

@@ -13,9 +13,10 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.x509 import AgentCertificate
 from veilleuse.collector.errors import NotAuthorised
@@ -127,7 +128,7 @@ class CertificateAuthoriser:
         authority: Authority,
         access_table: AccessTable,
         *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = clock.now,
         on_collector_behind: Callable[[], None] = lambda: None,
         on_conflict: Callable[[HostAccess, AgentId], None] = lambda access, agent_id: None,
     ) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from veilleuse.collector import clock
 from veilleuse.collector.enrolment.ca_files import CaKeys, Folder, fingerprint, load
 from veilleuse.collector.enrolment.ca_rotation import Step
 from veilleuse.collector.enrolment.external_ca import ExternalCa
@@ -158,9 +159,7 @@ def _external_files(external: ExternalCa) -> dict[str, bytes]:
 class Authority:
     """Issues and recognises certificates. Thread-safe: its state is replaced as a whole."""
 
-    def __init__(
-        self, data_dir: Path, pki: Pki, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, data_dir: Path, pki: Pki, now: Callable[[], datetime] = clock.now) -> None:
         """Finish an interrupted change. Raises DataDirectoryError when files are missing or damaged."""
         self._folder = Folder(data_dir / FOLDER)
         self._pki = pki

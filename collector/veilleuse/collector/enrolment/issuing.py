@@ -14,11 +14,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from veilleuse.collector import clock
 from veilleuse.collector.enrolment.authorise import AccessTable, check_access
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.register import Register, RegisterEntry
@@ -57,7 +58,7 @@ class IssuingContext:
     writer: Committer
     register: Register
     """Appended to only in jobs of the writer."""
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    now: Callable[[], datetime] = clock.now
 
     def now_unix_milliseconds(self) -> int:
         """Return the present Unix time in milliseconds."""

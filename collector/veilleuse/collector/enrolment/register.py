@@ -9,7 +9,8 @@ commit of the change. A collector restored from a backup thus learns of later ch
   A higher line is new to the registry, a lower one is skipped. If that line is absent, this is another file:
   it was restored, or lost its end. Its numbers then mean nothing, and all lines are read.
 - `of`: the data directory to which it belongs. Lines of other directories are left alone.
-- `kind`: one of those below, with its facts. No name, no time finer than a day.
+- `kind`: one of those below, with its facts. No name but that of an account (of a use), no time of a machine
+  finer than a day.
 
 A job that is undone leaves its line behind. A line that admits (`PERMISSIVE`) therefore only counts after a
 `done` line, which says that it was committed. A line that excludes counts at once.
@@ -17,6 +18,7 @@ A job that is undone leaves its line behind. A line that admits (`PERMISSIVE`) t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -42,8 +44,8 @@ NUMBER_NOTE: Final = "register_line"
 DONE: Final = "done"
 SITE, TOKEN, TOKEN_REVOKED = "site", "token", "token_revoked"
 HOST, ADMITTED, EXCLUDED, FORGOTTEN = "host", "admitted", "excluded", "forgotten"
-ACCOUNT_REVOKED: Final = "account_revoked"
-PERMISSIVE: Final = frozenset({SITE, TOKEN, HOST, ADMITTED})
+ACCOUNT, ACCOUNT_REVOKED = "account", "account_revoked"
+PERMISSIVE: Final = frozenset({SITE, TOKEN, HOST, ADMITTED, ACCOUNT})
 KINDS: Final = PERMISSIVE | {TOKEN_REVOKED, EXCLUDED, FORGOTTEN, ACCOUNT_REVOKED}
 
 Line = Mapping[str, Any]
@@ -148,6 +150,21 @@ class Register:
         """Record that a change is missing in the file."""
         self._complete = False
 
+    def find_trouble(self) -> str:
+        """Return why the next change could not be noted; empty when it could.
+
+        The file must be there and take lines, and its folder a new file: `rewrite` replaces the file.
+        """
+        folder = self.path.parent
+        try:
+            os.close(open_owned(self.path, os.O_RDWR | os.O_APPEND))
+            is_full = os.statvfs(folder).f_bavail == 0
+        except OSError as error:
+            return error.strerror or str(error)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return f"no file can be made in {folder}"
+        return os.strerror(errno.ENOSPC) if is_full else self._trouble
+
     def append(self, lines: Iterable[Line]) -> tuple[int, int]:
         """Append lines durably and return the numbers of the first and the last. Raises StoreFailing."""
         with self._lock:
@@ -184,7 +201,7 @@ class Register:
             draft = self.path.with_name(self.path.name + ".new")
             try:
                 remove_owned(draft)
-                self._put(draft, text, os.O_EXCL)
+                self._put(draft, text, os.O_CREAT | os.O_EXCL)
                 rename_owned(draft, self.path)
                 sync_folder(self.path.parent)
             except OSError as error:
@@ -192,7 +209,7 @@ class Register:
             self._last, self._last_hash, self._complete = last, last_hash, True
 
     def _write(self, lines: Sequence[Line]) -> None:
-        try:
+        try:  # a file that was taken away is not begun anew: it would lack all earlier lines
             self._put(self.path, _text(lines), os.O_APPEND)
         except OSError as error:
             raise self._write_error(error) from error
@@ -206,7 +223,7 @@ class Register:
 
     @staticmethod
     def _put(path: Path, text: str, flag: int) -> None:
-        descriptor = open_owned(path, os.O_RDWR | os.O_CREAT | flag)
+        descriptor = open_owned(path, os.O_RDWR | flag)
         try:
             size = os.fstat(descriptor).st_size
             # a line was torn: keep it on its own line

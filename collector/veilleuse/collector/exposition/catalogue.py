@@ -210,6 +210,10 @@ BACKUP_NEWEST: Final = COLLECTOR.gauge(
     "Time of the last backup, Unix time.",
     origin=MetricOrigin.WEB,
 )
+REGISTER_WRITABLE: Final = COLLECTOR.gauge(
+    "veilleuse_register_writable",
+    "1 if the collector can write `pki.register_file` and its folder, else 0; absent while it does not answer.",
+)
 PUBLICATION_FAILURES: Final = COLLECTOR.gauge(
     "veilleuse_publication_failures",
     "Months (1 if any) that are due and cannot be released, and years whose statistics cannot be kept.",

@@ -213,6 +213,7 @@ TABLE: Final = (
         {Severity.WARNING: _days(7), Severity.CRITICAL: _days(30)},
         Measure.AGE,
     ),
+    Condition("register_unwritable", c.REGISTER_WRITABLE, {Severity.CRITICAL: 1}, below=True),
     Condition("derivation_late", c.DIRTY, {Severity.WARNING: 10_000}, lasts=timedelta(minutes=15)),
     # The collector tries every hour.
     Condition(
@@ -220,6 +221,7 @@ TABLE: Final = (
     ),
     Condition("publication_failing", c.PUBLICATION_FAILURES, {Severity.WARNING: 0}, lasts=2 * HOUR),
     Condition("child_killed", c.CHILD_KILLED, {Severity.WARNING: 0}, lasts=AT_ONCE),
+    Condition("month_held", c.MONTH_HELD, {Severity.WARNING: 0}),
     Condition("month_of_older_rule", c.MONTH_OLDER_RULE, {Severity.WARNING: 0}),
     Condition(
         "disk_low",

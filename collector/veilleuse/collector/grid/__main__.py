@@ -11,16 +11,15 @@ from __future__ import annotations
 import logging
 import random
 import sys
-import time
 from functools import partial
 from typing import Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.grid.poll import RemoteLedger, enabled_connectors, is_due, poll
 from veilleuse.collector.ipc import ask
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.process import finish, lower_priority
-from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 
 log = logging.getLogger("veilleuse.collector.grid")
 
@@ -52,10 +51,10 @@ def _poll(settings: CollectorSettings) -> int:
         name
         for name in enabled_connectors(settings.intensity)
         # not for security: spreads the polls of collectors
-        if is_due(known.get(name), name, minutes, _now(), random.random())
+        if is_due(known.get(name), name, minutes, clock.unix_milliseconds(), random.random())
     ]
     failed = 0
-    for done in poll(settings.intensity, ledger, wanted, _now):
+    for done in poll(settings.intensity, ledger, wanted, clock.unix_milliseconds):
         failed += done.outcome != "done"
         log.info(
             "intensity polled",
@@ -68,10 +67,6 @@ def _poll(settings: CollectorSettings) -> int:
             },
         )
     return EXIT_WARNINGS if failed else 0
-
-
-def _now() -> int:
-    return time.time_ns() // NANOSECONDS_PER_MILLISECOND
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ Counters only increase; labels come from closed lists of ours.
 from __future__ import annotations
 
 import threading
-import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
 
+from veilleuse.collector.clock import unix_seconds
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 
@@ -49,7 +49,7 @@ PAUSE_SECONDS: Final = 5 * 60.0
 class Health:
     """Health holds the counters shared by the receiver's threads and the writer."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = unix_seconds) -> None:
         """`clock`: returns Unix seconds."""
         self._clock = clock
         self._ran, self._resumed = clock(), 0.0

@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 
+from veilleuse.collector import clock
 from veilleuse.collector.errors import (
     EnrolmentRefused,
     MalformedRequest,
@@ -42,7 +43,7 @@ from veilleuse.collector.ports.stages import Authoriser, Committer, IngestStore,
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.validate.messages import parse_message, parse_push
 from veilleuse.wire import metadata
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -105,7 +106,7 @@ class TelemetryServicer:
         health: Health,
         queue_pushes: int,
         allow_fake: bool,
-        now_unix_milliseconds: Callable[[], int] = lambda: time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        now_unix_milliseconds: Callable[[], int] = clock.unix_milliseconds,
     ) -> None:
         """`registry` and `ingest` are used only in the writer's jobs.
 
@@ -312,7 +313,7 @@ def _seconds_left(context: Any) -> float:
 def _retry_milliseconds(reason: str) -> int:
     """Return a random wait for a rejected caller, so that callers do not come back together."""
     if reason == AppendResult.TOO_MANY_EPOCHS:
-        tomorrow = MILLISECONDS_PER_DAY - time.time_ns() // NANOSECONDS_PER_MILLISECOND % MILLISECONDS_PER_DAY
+        tomorrow = MILLISECONDS_PER_DAY - clock.unix_milliseconds() % MILLISECONDS_PER_DAY
         return tomorrow + random.randrange(_MORNING_MILLISECONDS)
     return random.randint(*_ONE_AT_A_TIME_MILLISECONDS if reason == "one_at_a_time" else _BUSY_MILLISECONDS)
 

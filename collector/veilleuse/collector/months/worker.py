@@ -12,9 +12,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.records import HostId
@@ -56,7 +57,7 @@ class MonthWorker:
         registry: Registry,
         site_calendars: SiteCalendars,
         *,
-        today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+        today: Callable[[], date] = clock.today,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take the stores; `almanac` uses the writer's connection, inside the writer's jobs only."""

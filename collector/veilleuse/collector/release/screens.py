@@ -16,7 +16,6 @@ from dataclasses import replace
 from operator import add
 from typing import Final, TypeAlias
 
-from veilleuse.collector.derive.priors import SCREEN_MICROWATTS
 from veilleuse.collector.fleet.errors import DECLARED_U, DEFAULT_U, STANDBY_U
 from veilleuse.collector.fleet.observations import MONITOR, PCS
 from veilleuse.collector.fleet.samples import Days
@@ -27,6 +26,7 @@ from veilleuse.collector.release.cells import NO_DAYS, PublishedCell
 from veilleuse.collector.release.fleet import FleetCount
 from veilleuse.collector.release.rows import DEFAULTS, MILLION, FleetRow, Source, family_of
 from veilleuse.collector.release.tables import Hidden
+from veilleuse.collector.shipped_tables import SCREEN_MICROWATTS
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROWATTS_PER_WATT
 

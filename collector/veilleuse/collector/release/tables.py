@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from itertools import accumulate, pairwise
+from functools import partial
+from itertools import accumulate, combinations, pairwise
 from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.account.group_sums import (
@@ -36,14 +37,21 @@ from veilleuse.collector.disclosure.partition import (
     merge_along_path,
 )
 from veilleuse.collector.disclosure.parts import (
+    ACTIVE,
     LEVELS,
     NO_PARTS,
+    ON,
+    OUTSIDE,
     Level,
+    Part,
     Rates,
+    ScreenedPc,
+    ScreenRule,
     may_be_told_together,
     rates_of,
+    rates_of_screens,
 )
-from veilleuse.collector.disclosure.rule import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.query import AUTRES, GroupKey, Query
@@ -181,10 +189,12 @@ def build_month(
     withheld: list[GroupKey] = []
     hidden_cells: list[Hidden] = []
     hidden_uses: list[Hidden] = []
-    for family in families(groups):
+    screens: dict[GroupKey, Callable[[GroupKey, Tally], DisclosureCell[GroupKey]]] = {}
+    for family in sorted(families(groups), key=lambda one: one.key.device_class is not None):
         heard = {key: tally for key, tally in family.members.items() if tally.hosts}
         rates = rates_of(heard.values())
-        rows = merge_along_path([tally.cell(key, rates) for key, tally in heard.items()], k, perimeter_of)
+        cell = screens.get(family.key, partial(_cell_of, rates))
+        rows = merge_along_path([cell(key, tally) for key, tally in heard.items()], k, perimeter_of)
         if rows is None:
             withheld.append(family.key)
         elif rows:
@@ -198,8 +208,10 @@ def build_month(
             ]
             hidden_cells += _hidden(family.key, rows)
             if family.key.device_class is None:
-                of_family, inside = _uses(merged, rows, k, perimeter_of)
+                of_family, inside, level = _uses(merged, rows, k, perimeter_of)
                 uses += of_family
+                of_screens = family.key._replace(device_class=EnergyClass.MONITOR.value)
+                screens[of_screens] = _cells_of_screens(heard, groups, rows, inside, level)
                 hidden_uses += _hidden(family.key, inside)
                 whole.append(_whole(family, merged.values(), k))
     return Month(
@@ -271,10 +283,48 @@ def _energy_key(device_class: DeviceClass | EnergyClass) -> EnergyKey:
     return device_class, Method.LOAD_MODELLED, Band.OPEN, State.OFF
 
 
+def _cell_of(rates: Rates, key: GroupKey, tally: Tally) -> DisclosureCell[GroupKey]:
+    return tally.cell(key, rates)
+
+
+def _cells_of_screens(
+    pcs: Mapping[GroupKey, Tally],
+    groups: Mapping[GroupKey, Tally],
+    cells: Rows,
+    uses: Rows,
+    level: Level,
+) -> Callable[[GroupKey, Tally], DisclosureCell[GroupKey]]:
+    """Return what the rule needs to know of screens: their PCs and those without, of each entity.
+
+    `groups`: all of the month. `cells`, `uses`: published rows of these PCs, with the groups behind each.
+    """
+    rule = ScreenRule[GroupKey](level)
+    cell_of, row_of = ({one: row for row, inside in rows.items() for one in inside} for rows in (cells, uses))
+    of_entity: defaultdict[str | None, dict[HostId, int]] = defaultdict(dict)
+    for key, tally in pcs.items():
+        own = groups.get(key._replace(device_class=EnergyClass.MONITOR.value), Tally())
+        for host_id in tally.hosts:
+            of_entity[key.entity][host_id] = 1
+            rates = []
+            for hours in (~OUTSIDE, OUTSIDE):
+                on, active = (
+                    sum(times[host_id] for part, times in tally.times.items() if part & parts & hours)
+                    for parts in (ON, ACTIVE)
+                )
+                drawn = sum(more[host_id] for (part, _), more in own.draws.items() if part & hours)
+                rates.append(rates_of_screens(on, active, drawn))
+            rule.add(host_id, ScreenedPc(cell_of[key], row_of[key], key.device_class, tuple(rates)))
+
+    def cell(key: GroupKey, tally: Tally) -> DisclosureCell[GroupKey]:
+        return replace(tally.cell(key), members=of_entity[key.entity], allows=rule.allows)
+
+    return cell
+
+
 def _uses(
     cells: Mapping[GroupKey, Tally], names: Rows, k: int, perimeter_of: PerimeterOf
-) -> tuple[list[Group], Rows]:
-    """Return the parts of cells, or of several together, and the groups behind each row.
+) -> tuple[list[Group], Rows, Level]:
+    """Return the parts of cells, or of several together, the groups behind each row, and the level.
 
     `names`: the groups that each cell holds. A row that several cells share has no energies.
     """
@@ -284,7 +334,8 @@ def _uses(
     for key, inside in rows.items():
         alone = len(inside) == 1 and cells[inside[0]].may_publish_energies(level, rates, k)
         uses.append(_use(key, sum_tallies(cells[one] for one in inside), level, k, energies=alone))
-    return uses, {key: tuple(name for one in inside for name in names[one]) for key, inside in rows.items()}
+    behind = {key: tuple(name for one in inside for name in names[one]) for key, inside in rows.items()}
+    return uses, behind, level
 
 
 def _rows_of_uses(
@@ -295,20 +346,44 @@ def _rows_of_uses(
         parts = [tally.parts(key, level, rates) for key, tally in cells.items()]
         rows = merge_along_path(parts, k, perimeters.__getitem__)
         if rows is not None and all(
-            _may_share([cells[key] for key in inside], level, rates, k) for inside in rows.values()
+            may_share([cells[key] for key in inside], level, rates, k) for inside in rows.values()
         ):
             return level, rows
     return Level((), NO_PARTS), {key: (key,) for key in cells}
 
 
-def _may_share(cells: Sequence[Tally], level: Level, rates: Rates, k: int) -> bool:
+def may_share(cells: Sequence[Tally], level: Level, rates: Rates, k: int) -> bool:
     """Return whether the parts of these cells together may be published beside each cell's total."""
     return len(cells) == 1 or (
-        all(tally.cannot_be_solved(rates, k) for tally in cells)
+        _energies_keep_enough(cells, level, rates, k)
         and all(
             may_be_told_together([tally.masks(getattr(tally, table)) for tally in cells], level.parts, k)
             for table in ("times", "drawn")
         )
+    )
+
+
+def _energies_keep_enough(cells: Sequence[Tally], level: Level, rates: Rates, k: int) -> bool:
+    """Return whether no weights of cells' energies and of the parts' times leave 1 to k − 1 machines.
+
+    An energy leaves k machines of its cell whatever the parts weigh, or fewer. Then parts of other watts have
+    other weights, and a cell without a weight on its energy keeps its machines that have several of them: for
+    each set of parts of one weight, the two cells keep k together. If all energies weigh, all cells do.
+    """
+    left = [tally.fewest_left(level, rates) for tally in cells]
+    weak = [tally for tally, fewest in zip(cells, left, strict=True) if fewest is not None and fewest < k]
+    if not weak:
+        return True
+    masks = [(tally, tally.masks(tally.times)) for tally in cells]
+    sets = (Part(sum(some)) for size in range(len(level.parts)) for some in combinations(level.parts, size))
+    return sum(filter(None, left)) >= k and all(
+        tally.fewest_at_one_rate(parts, rates)
+        + sum(machines for mask, machines in of_other.items() if mask & ~parts)
+        >= k
+        for parts in sets
+        for tally in weak
+        for other, of_other in masks
+        if other is not tally
     )
 
 

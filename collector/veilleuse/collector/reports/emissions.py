@@ -5,11 +5,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -79,7 +78,6 @@ from veilleuse.collector.reports.fleet_year import (
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.rooms import no_room_warning, room_warnings
 from veilleuse.collector.reports.year_statistics_file import statistics_of
-from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 
 IN_NO_ROOM: Final = "servers_in_no_room"
 _OF_DEVICES: Final = ("devices_without_day", "devices_without_site", "default_zone")
@@ -451,7 +449,7 @@ def _head(sources: Sources, query: Query, data: str) -> dict[str, Value | list[s
         "method_version": METHOD_VERSION,
         "periods_not_derived": sources.reader.dirty_count(),
         "unexplained_milliseconds": _unexplained_milliseconds(sources, query),
-        "generated_unix_milliseconds": time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        "generated_unix_milliseconds": query.now_unix_milliseconds,
     }
 
 
@@ -477,8 +475,3 @@ def _unexplained_milliseconds(sources: Sources, query: Query) -> int | None:
         return None
     rows = sources.reader.balance(query.first, query.end - timedelta(days=1), by_hour=False)
     return sum(row.unexplained_milliseconds for row in rows)
-
-
-def today() -> date:
-    """Return the UTC day: wherever a site is, at most an hour or two of a day that has not ended count."""
-    return datetime.now(UTC).date()

@@ -17,6 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Final, TypeAlias
 
+from veilleuse.collector import clock
 from veilleuse.collector.account.ghg_items import declarations, home_share
 from veilleuse.collector.account.group_sums import merge_small_groups
 from veilleuse.collector.account.observations import tally_periods
@@ -48,7 +49,7 @@ from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMont
 from veilleuse.collector.release.indicators import MonthContext, build_indicators
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.own_use import OWN_USE, OwnMonth, build_own_use
-from veilleuse.collector.release.publications import PublicationCache, Publish
+from veilleuse.collector.release.publications import PublicationCache, Publish, is_held
 from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart, MeasuredParts, Source
 from veilleuse.collector.release.tables import PARTITION, Month, make_month
 from veilleuse.collector.reports.fleet_year import exempt_figures, fleet_devices, read_assumptions
@@ -97,6 +98,7 @@ class FleetPublisher:
         self._published, self._k, self._today = self._sources.published, k, today
         self._targets = targets or Targets()
         self._since = months_before(today, kept_months)
+        self._hold = self._published.hold()
         self._months = PublicationCache(FORM, self._published, publish, k)
         self._indicators = PublicationCache(INDICATORS, self._published, publish, k)
         self._own = PublicationCache(OWN_USE, self._published, publish, k)
@@ -124,6 +126,8 @@ class FleetPublisher:
                 break
             if part.end <= self._since:
                 continue  # its publication is deleted, and machines may still have it: never a second one
+            if is_held(self._published, self._hold, part.first, part.end):
+                continue
             if self._published.waits(part.first, part.end):
                 waiting.append(f"{part.first:%Y-%m}")
                 break
@@ -243,7 +247,7 @@ def compute_month(sources: Sources, part: Slice, k: int) -> Month:
         sources.reader,
         part,
         k,
-        _now_unix_milliseconds(),
+        clock.unix_milliseconds(),
         _places_by_inventory(sources, part),
         _perimeter_of(sources, part),
         sources.same,
@@ -266,7 +270,7 @@ def compute_month_indicators(
         dimensions = ("entity", "site", "device_class", "power_context", "month")
         query = replace(
             Query(part.first, part.end, dimensions, k, same=base.same),
-            now_unix_milliseconds=_now_unix_milliseconds(),
+            now_unix_milliseconds=clock.unix_milliseconds(),
         )
         chosen = [hosts[host_id] for host_id in places]
         tallies = tally_periods(base.reader, Periods(base.reader, chosen), query, chosen, places)
@@ -336,10 +340,6 @@ def _as_one(
             own_cpu_milliseconds=before.own_cpu_milliseconds + one.own_cpu_milliseconds,
         )
     return tuple(found.values())
-
-
-def _now_unix_milliseconds() -> int:
-    return round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
 
 
 def _perimeter_of(sources: Sources, part: Slice) -> PerimeterOf:

@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.derive.loadmodel import thread_slope_microwatts
-from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.documents.document import Row, Value
 from veilleuse.collector.fleet.census import default_context
 from veilleuse.collector.indicators.comatose_server import verdict
@@ -43,6 +42,7 @@ from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.inputs import is_enrolled
 from veilleuse.collector.reports.readers import SobrietySources
+from veilleuse.collector.shipped_tables import STATE_POWERS
 from veilleuse.wire.limits import (
     AGENT_ID_DIGITS,
     CPU_BUCKET_EDGES_PERCENT,

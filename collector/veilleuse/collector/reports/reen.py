@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.closed_years.signed_year import add_sign_off
@@ -48,7 +48,6 @@ from veilleuse.collector.reports.reen_values import (
     year_values,
 )
 from veilleuse.collector.reports.year_statistics_file import find_sole_statistics
-from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import Population
 
 OBJECTIVE_COLUMNS: Final = (
@@ -245,7 +244,7 @@ def reen_document(
 ) -> Document:
     """Build the sheet of a period of whole months. Raises UsageError, UnknownZone."""
     _require_months(first, end)
-    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
+    now = clock.unix_milliseconds()
     query = Query(first, end, ("population", "perimeter"), k_anonymity, today, now)
     report = by_perimeter = _emissions_report(sources, query)
     told = report.document.head

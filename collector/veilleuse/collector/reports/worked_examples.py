@@ -20,7 +20,7 @@ from typing import Final, TypeAlias
 from veilleuse.collector import quantiles
 from veilleuse.collector.account import emissions, rounding
 from veilleuse.collector.derive import loadmodel, priors, wall
-from veilleuse.collector.derive.priors import MILLION, StatePowers
+from veilleuse.collector.derive.priors import MILLION
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.fleet import estimator
 from veilleuse.collector.fleet.estimate import Estimate
@@ -28,7 +28,7 @@ from veilleuse.collector.fleet.samples import DAY_TYPES, InService, SampleMachin
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell, Point
 from veilleuse.collector.model.sums import EnergySums, WallEnergy
-from veilleuse.collector.shipped_tables import load_table
+from veilleuse.collector.shipped_tables import STATE_POWERS, StatePowers, load_table
 from veilleuse.wire import units
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import KILOGRAMS_PER_TONNE, WATTS_PER_KILOWATT
@@ -321,7 +321,7 @@ def _walls() -> Iterator[WorkedExample]:
 def _state_powers() -> Iterator[WorkedExample]:
     duty = duties()[ENERGY_STAR_8, DESKTOP]
     inputs = "state powers at ENERGY STAR 8 duty"
-    found = {one: tec_of(priors.STATE_POWERS[one], duty) for one in DeviceClass if one in _COMPARED}
+    found = {one: tec_of(STATE_POWERS[one], duty) for one in DeviceClass if one in _COMPARED}
     for device_class in (DeviceClass.MINI_PC, DeviceClass.SFF):
         bounds = (Fraction(28), Fraction(50), found[device_class])
         yield _check_within("2", f"TEC, {device_class}", inputs, "28 to 50", bounds, "kWh/year")
@@ -329,7 +329,7 @@ def _state_powers() -> Iterator[WorkedExample]:
     yield _check_rounded("2", "TEC, all_in_one", inputs, "96", found[DeviceClass.ALL_IN_ONE], "kWh/year")
     server = MachineFacts(DeviceClass.SERVER, cpu_model="known", cpu_count=16)
     idle = loadmodel.rest_microwatts(server, State.ON_IDLE) or 0
-    full = priors.STATE_POWERS[DeviceClass.SERVER].active_microwatts
+    full = STATE_POWERS[DeviceClass.SERVER].active_microwatts
     yield _check_rounded("2", "server, idle over full load", "100 W, 475 W", "0.21", Fraction(idle, full))
 
 

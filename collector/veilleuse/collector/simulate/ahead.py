@@ -11,11 +11,12 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import date
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Final, NamedTuple
 
+from veilleuse.collector import clock
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.simulate.fleet import SimulationOrder
@@ -77,7 +78,7 @@ def _generate(order: SimulationOrder, sending: Connection) -> None:
 
 def events(generation: Generation) -> Iterator[Event]:
     """Yield the events of a generation; the day under way too, where the order reaches it."""
-    order, now = generation.order, datetime.now(UTC)
+    order, now = generation.order, clock.now()
     for first, end in weeks(order):
         yield from generation.week(first, end)
         yield WeekEnd(first, end)

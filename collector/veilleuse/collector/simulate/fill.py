@@ -12,10 +12,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from functools import partial
 from typing import Any, Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.app.data_directory import Collector, initialise, is_initialised, open_collector
 from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
 from veilleuse.collector.gc_pause import without_garbage_collection
@@ -38,7 +39,6 @@ from veilleuse.collector.simulate.upkeep import Upkeep, open_upkeep, run_slices
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import EPOCH_BYTES
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
@@ -127,7 +127,7 @@ def simulate(settings: CollectorSettings, order: SimulationOrder, progress: Prog
     """Fill an empty simulated data directory, created here where there is none.
     Raises UsageError, CollectorError.
     """
-    if order.end > datetime.now(UTC).date():
+    if order.end > clock.today():
         raise UsageError(
             f"--from {order.first} and --days {order.days} end on {order.end}: that is yet to come"
         )
@@ -157,7 +157,7 @@ class _Run:
         self._generation = Generation(order)
         self._devices = {one.number: one for one in self._generation.fleet}
         self._streams: dict[int, Stream] = {}
-        now = round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
+        now = clock.unix_milliseconds()
         self._pushes = Pushes(collector.writer, now, collector.settings.grpc.admitted_pushes)
         self._derived = 0
         """Number of records sent when all was last derived."""

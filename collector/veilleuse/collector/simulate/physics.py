@@ -14,6 +14,7 @@ import math
 import random
 from typing import Final, NamedTuple
 
+from veilleuse.collector import shipped_tables
 from veilleuse.collector.derive import priors
 from veilleuse.collector.fleet.estimator import class_defaults
 from veilleuse.collector.fleet.samples import DAY_TYPES
@@ -32,7 +33,7 @@ CALIBRATED_U: Final = 0.03
 """Relative standard uncertainty of the simulated calibration."""
 UNIT_U: Final = 0.06
 """Relative spread between units of one model."""
-_SCREEN_WATTS: Final = priors.SCREEN_MICROWATTS[1] / _MILLION
+_SCREEN_WATTS: Final = shipped_tables.SCREEN_MICROWATTS[1] / _MILLION
 _STANDBY_WATTS: Final = SCREEN_STANDBY_MICROWATTS / _MILLION
 _DC_SHARE: Final = 0.88
 """DC share of a laptop's power at the wall: its adapter, as in priors."""
@@ -132,7 +133,7 @@ class SimulatedMachine:
         self._model = model
         self._unit = physics.unit(device)
         self._prior = priors.WALL_PRIORS.get(model.device_class) if model.has_counters else None
-        self._powers = priors.STATE_POWERS.get(model.device_class)
+        self._powers = shipped_tables.STATE_POWERS.get(model.device_class)
         self._disks = _disks_microwatts(model)
         u = priors.STATE_POWER_U_PPM if self._powers else priors.THREAD_U_PPM
         self._wall = self._unit * (
@@ -170,7 +171,7 @@ class SimulatedMachine:
         if self._prior is None:
             return Watts(self._modelled(load, state) * self._wall)
         model = self._model
-        share = priors.curve_ppm(round(load * _MILLION)) / _MILLION
+        share = shipped_tables.curve_ppm(round(load * _MILLION)) / _MILLION
         package = model.package_idle_watts + (model.package_full_watts - model.package_idle_watts) * share
         counted = package + model.dram_watts
         prior = self._prior
@@ -184,10 +185,10 @@ class SimulatedMachine:
     def _modelled(self, load: float, state: State) -> float:
         """Return the load model's power, for a machine without counters."""
         if self._powers is None:
-            low, high = priors.thread_microwatts()
+            low, high = shipped_tables.thread_microwatts()
             return self._model.cpu_count * (low + (high - low) * load) / _MILLION
         rest = self._powers.idle_microwatts if state is State.ON_IDLE else self._powers.light_microwatts
-        share = priors.curve_ppm(round(load * _MILLION)) / _MILLION
+        share = shipped_tables.curve_ppm(round(load * _MILLION)) / _MILLION
         return (rest + (self._powers.active_microwatts - rest) * share) / _MILLION
 
     def _rest_watts(self, state: State) -> float:

@@ -11,7 +11,6 @@ import asyncio
 import base64
 import hmac
 import logging
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Final
 
 from starlette.requests import Request
 
+from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.enrolment.tokens import Address, FailureLimiter
 from veilleuse.collector.errors import CollectorError, ConfigurationError, EnrolmentRefused
 from veilleuse.collector.model.accounts import TOKEN_PREFIX, Account, Role, day_number, token_sha256
@@ -214,7 +214,7 @@ class AccessControl:
         accounts: AccountReader | None = None,
         note_use: Callable[[int], None] | None = None,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix_seconds,
         limiter: FailureLimiter | None = None,
         account_header: str = "",
     ) -> None:

@@ -21,11 +21,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from prometheus_client import Summary
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
@@ -196,7 +197,7 @@ def make_app(
     api_context: ApiContext | None = None,
     access_control: AccessControl | None = None,
     open_store: OpenReadStore | None = None,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = unix_seconds,
     writer: MetricsWriter | None = None,
 ) -> SecurityMiddleware:
     """Build the application. Without `api_context` it has no figures; without `access_control`, no accounts.
@@ -223,6 +224,7 @@ def make_app(
         routes=routes,
         exception_handlers={
             HTTPException: _http_error(context),
+            ClientDisconnect: _hung_up,
             CollectorError: _log_failure(context),
             Exception: _log_failure(context),
         },
@@ -341,13 +343,27 @@ async def _static(request: Request) -> Response:
 
 
 def _templates() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("veilleuse.collector.web", "templates"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["once"] = _make_once()
+    return environment
+
+
+def _make_once() -> Callable[..., str]:
+    """Return a function that renders a block once for each key, so that strangers may ask for it cheaply."""
+    kept: dict[tuple[str, ...], str] = {}
+
+    def once(*key: str, caller: Callable[[], str]) -> str:
+        if key not in kept:
+            kept[key] = caller()
+        return kept[key]
+
+    return once
 
 
 def _html(context: HandlerContext, template: str, look: Look, code: int = 200, **values: object) -> Response:
@@ -390,6 +406,11 @@ def _http_error(context: HandlerContext) -> Callable[[Request, Exception], Respo
         return response
 
     return handle
+
+
+def _hung_up(_request: Request, _error: Exception) -> Response:
+    """Answer a client that is gone, or that was cut: nobody reads it, and nothing is wrong here."""
+    return Response(status_code=400)
 
 
 def _log_failure(context: HandlerContext) -> Callable[[Request, Exception], Response]:

@@ -12,12 +12,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from tests.support import clock
 from tests.support.fakes.agent import Agent, energies, record
 from tests.support.processes import ran
 from tests.support.trees import zone
@@ -248,7 +248,7 @@ def test_doctor_is_content_when_all_is_well(agent, collector, capsys):
     agent.enrol(collector)
     agent.measure(record(0))
     assert agent.send()
-    sign = {"unix": time.time_ns() // 1_000_000, "boottime": 1, "monotonic": 1, "boot": "", "why": "tick"}
+    sign = {"unix": clock.unix_milliseconds(), "boottime": 1, "monotonic": 1, "boot": "", "why": "tick"}
     agent.with_outbox(lambda outbox: outbox.set_control({"last_sign": json.dumps(sign)}))
     assert main(words(agent, "doctor", "--json")) == 0
     said = json.loads(capsys.readouterr().out)
@@ -269,7 +269,7 @@ def test_doctor_sees_a_clock_that_is_before_the_certificate(agent, collector, ca
     remedy."""
     agent.enrol(collector)
     file = agent.state / "id" / "certificate.pem"
-    begin = time.time_ns() // 1_000_000 + 3 * 86_400_000
+    begin = clock.unix_milliseconds() + 3 * 86_400_000
     file.write_bytes(re.sub(rb"not-before: \d+", b"not-before: %d" % begin, file.read_bytes()))
     assert main(words(agent, "doctor", "--json")) == 3
     said = json.loads(capsys.readouterr().out)

@@ -338,6 +338,6 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     assert not loaded & set(heavy)
     ours = {name.removeprefix("veilleuse.agent.") for name in loaded if name.startswith("veilleuse.agent.")}
     assert ours <= {
-        "commands", "commands.main", "commands.rapl_helper", "errors", "model", "platforms",
+        "clock", "commands", "commands.main", "commands.rapl_helper", "errors", "model", "platforms",
         "platforms.posix", "ports", "service", "service.systemd", "settings", "sources", "sources.files", "sources.linux_rapl", "sources.snapshot",
     }  # fmt: skip

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.clock import unix_seconds
 from tests.support.fakes.measuring import FakeClock
 from tests.support.fakes.polled import POINT, ScriptedSource, job
 from tests.support.waiting import PATIENCE_SECONDS, until
@@ -67,7 +68,7 @@ def test_what_is_not_available_is_said_and_tried_later(source):
     waits = []
     for _ in range(6):
         worker.attempt()
-        waits.append(worker.wait_seconds(time.time()))
+        waits.append(worker.wait_seconds(unix_seconds()))
     assert waits == [60, 120, 240, 300, 300, 300]
     assert worker.status().outcome == Outcome(
         "scripted desk", "no_permission", "cannot read it", "chmod it", 0, 6
@@ -84,7 +85,7 @@ def test_a_device_that_is_away_at_first_is_asked_at_its_interval(source):
     worker = Worker(job(source))
     for _ in range(4):
         worker.attempt()
-    assert worker.wait_seconds(time.time()) == 10
+    assert worker.wait_seconds(unix_seconds()) == 10
     assert worker.status().outcome.word == "failed"
 
 

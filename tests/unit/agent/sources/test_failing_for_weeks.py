@@ -7,13 +7,13 @@ from __future__ import annotations
 import gc
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.support.clock import unix_seconds
 from tests.support.fakes.measuring import FakeClock
 from tests.support.fakes.polled import ScriptedSource, job
 from tests.support.records import count_pending
@@ -36,12 +36,12 @@ def test_a_device_that_stays_away_is_asked_ever_more_rarely():
     waits = []
     for _ in range(PATIENT_ATTEMPTS + 8):
         worker.attempt()
-        waits.append(worker.wait_seconds(time.time()))
+        waits.append(worker.wait_seconds(unix_seconds()))
     assert waits[:PATIENT_ATTEMPTS] == [10] * PATIENT_ATTEMPTS
     assert waits[PATIENT_ATTEMPTS:] == [20, 40, 80, 160, 300, 300, 300, 300]
     source.opening = None
     worker.attempt()
-    assert worker.wait_seconds(time.time()) <= 12, "once it is there, at its interval again"
+    assert worker.wait_seconds(unix_seconds()) <= 12, "once it is there, at its interval again"
 
 
 def refusals() -> int:

@@ -16,6 +16,7 @@ from typing import NoReturn
 import grpc
 import pytest
 
+from tests.support import clock
 from tests.support.pushes import HOUR, MONDAY_10H, Stream, realistic
 from tests.support.receiving import ANSWER_SECONDS, give_up, hello, hold, refusal, stream_request
 from tests.support.service import Service, serving
@@ -155,7 +156,7 @@ def test_a_machine_that_begins_too_many_streams_comes_back_tomorrow(service, mon
     other.add(realistic(MONDAY_10H))
     code, reason, delay = refusal(stub.Push, other.request())
     assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too_many_epochs")
-    left = 24 * HOUR - time.time_ns() // 1_000_000 % (24 * HOUR)
+    left = 24 * HOUR - clock.unix_milliseconds() % (24 * HOUR)
     assert left - 10_000 <= delay <= left + HOUR
     assert stub.Push(stream_request(stream)).mark == 2
     assert service.health.snapshot()["pushes"] == {"stored": 2, "too_many_epochs": 1}

@@ -8,11 +8,12 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.support import clock
 from tests.support.filled import Filled
 from tests.support.machines import settings_in
 from tests.support.rolled import roll, workstation, workstation_days
@@ -29,7 +30,7 @@ from veilleuse.collector.cli.progress import no_progress
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 
-TODAY = datetime.now(UTC).date()
+TODAY = clock.today()
 
 
 @pytest.fixture

@@ -7,11 +7,13 @@ from __future__ import annotations
 import json
 import stat
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
+from tests.support import clock
+from tests.support.clock import now
 from tests.support.pushes import enrol
 from tests.support.waiting import until
 from veilleuse.collector.admin.accounts import expire
@@ -156,7 +158,7 @@ def test_the_journal(opened):
         ("one", "c", 1),
     }
     assert [line["account"] for line in perform(opened, "account_journal", account="two")] == ["two"]
-    today = datetime.now(UTC).date()
+    today = clock.today()
     assert perform(opened, "account_journal", first=(today + DAY).isoformat()) == []
     assert perform(opened, "account_journal", end=today.isoformat()) == []
     assert len(perform(opened, "account_journal", limit=2)) == 2
@@ -172,7 +174,7 @@ def test_the_journal(opened):
 def test_lines_go_after_a_year(opened):
     """Lines are deleted after a year and not a day before, also by the daily tasks."""
     account_id = perform(opened, "account_create", name="old", days=1_000)["account_id"]
-    clock = [datetime.now(UTC)]
+    clock = [now()]
     context = replace(opened.operations.context, issuing=replace(opened.issuing, now=lambda: clock[0]))
     Operations(context).perform(
         "account_access", {"account_id": account_id, "route": "/x", "query": "", "status": 200, "rows": 1}

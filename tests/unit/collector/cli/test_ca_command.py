@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from tests.support import clock
 from tests.support.authorities import Organisation
 from tests.support.closed_years import lead_commands_to
 from tests.support.machines import served, settings_in
@@ -46,7 +47,7 @@ class Bench:
     """Holds a collector without ports, on its own clock."""
 
     def __init__(self, collector: Collector) -> None:
-        self.now = datetime.now(UTC)
+        self.now = clock.now()
         self.authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
         self.issuing = replace(collector.issuing, authority=self.authority, now=lambda: self.now)
         self.context = replace(collector.operations.context, issuing=self.issuing)

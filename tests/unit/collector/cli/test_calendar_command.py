@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.architecture.tree import ROOT
+from tests.support import clock
 from tests.support.machines import make, settings_in
 from tests.support.pushes import enrol
 from tests.support.waiting import until
@@ -287,7 +288,7 @@ def test_serve_renews(settings):
         before = Desk(collector, machine=False).given_out()
         with run_daily_tasks(collector, check_seconds=0.01):
             until(lambda: Desk(collector, machine=False).given_out() != before)
-        year = calendar_year(datetime.now(UTC).date())
+        year = calendar_year(clock.today())
         assert Desk(collector, machine=False).given_out().closures[-1].year == year + 1
 
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import clock as real_clock
 from tests.support.backups import add_tokens, directory, make_backup, put_back
 from tests.support.machines import settings_in
 from tests.support.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
@@ -33,7 +33,6 @@ from veilleuse.collector.cli.doctor.fleet import (
     check_versions,
 )
 from veilleuse.collector.cli.doctor.storage import (
-    check_backup,
     check_directory,
     check_forecast,
     check_leftovers,
@@ -52,7 +51,7 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
 DAY_MILLISECONDS = 86_400_000
-NOW = time.time_ns() // 1_000_000
+NOW = real_clock.unix_milliseconds()
 SEALING = {"backup.key_file": "/a/key"}
 
 
@@ -117,7 +116,7 @@ def test_the_disk_is_forecast_from_what_serve_noted(tmp_path):
     assert "not enough history" in found(check_forecast, settings)[-1][1]
     free = os.statvfs(tmp_path)
     room = free.f_bavail * free.f_frsize
-    today = datetime.now(UTC).date()
+    today = real_clock.today()
     for share, outcome in ((10, "warning"), (1000, "good")):
         with closing(Database(settings.data_dir / "data.db", writing=True)) as database:
             for back in range(5):
@@ -156,29 +155,7 @@ def test_sizes_are_forgotten_after_a_year(tmp_path):
         assert len(store.data.sizes()) == 5
 
 
-# --- backups and their left-overs
-
-
-def test_the_age_of_the_last_backup(tmp_path):
-    """No backup or one of 8 days warns, one of a day does not; a restore is mentioned."""
-    settings = directory(tmp_path, overrides=SEALING)
-    assert "no backup was ever made" in warnings(check_backup, settings)[0]
-    for days, count in ((8, 1), (1, 0)):
-        with open_collector(settings) as collector:
-            made = NOW - days * DAY_MILLISECONDS
-            collector.operations.perform("backup_done", {"made_unix_milliseconds": made})
-        assert len(warnings(check_backup, settings)) == count
-    put_back(settings, make_backup(settings, tmp_path / "b"))
-    assert any("restored 1 time(s)" in text for _, text in found(check_backup, settings))
-
-
-def test_backups_that_nobody_seals_are_a_warning(tmp_path):
-    """Backups contain names and keys, and the remedy makes a key to seal them."""
-    settings = directory(tmp_path)
-    (text,) = [one for one in warnings(check_backup, settings) if "not sealed" in one]
-    assert "'veilleuse backup --new-key FILE'" in text
-    sealing = directory(tmp_path / "sealing", overrides=SEALING)
-    assert not any("sealed" in text for _, text in found(check_backup, sealing))
+# --- left-overs
 
 
 def test_a_root_key_in_its_place_is_a_warning(tmp_path):
@@ -189,18 +166,6 @@ def test_a_root_key_in_its_place_is_a_warning(tmp_path):
     assert "move it off-line" in text
     (settings.data_dir / "ca" / "root.key").rename(tmp_path / "root.key")
     assert warnings(check_certificates, settings) == []
-
-
-def test_the_first_backup_restored_is_a_backup(tmp_path):
-    """A backup cannot contain the note that it was made, but its restore proves it."""
-    settings = directory(tmp_path)
-    put_back(settings, make_backup(settings, tmp_path / "b"))
-    assert not any("no backup was ever made" in text for text in warnings(check_backup, settings))
-
-
-def test_simulated_data_need_no_backup(tmp_path):
-    """Simulated data can be made again."""
-    assert warnings(check_backup, directory(tmp_path, simulated=True)) == []
 
 
 def test_leftovers_are_named_with_what_to_do(tmp_path):
@@ -455,7 +420,7 @@ def test_a_contact_in_the_future_is_a_clock_that_went_back(tmp_path):
                 else enrol(registry, Population.SERVER, "Lyon")
             )
             wire = pb.Health(agent_version="0.2.0").SerializeToString()
-            now = time.time_ns() // 1_000_000 + ahead_milliseconds
+            now = real_clock.unix_milliseconds() + ahead_milliseconds
             collector.issuing.commit(
                 lambda: registry.record_hello(
                     host_id, facts_wire=None, health_wire=wire, now_unix_milliseconds=now

@@ -8,13 +8,13 @@ import csv
 import io
 import json
 import re
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.clock import unix_milliseconds
 from tests.support.closed_years import Command
 from tests.support.filled import METER, Filled, cell, clock
 from tests.support.machines import served, settings_in
@@ -203,7 +203,7 @@ def test_doctor(lyon: CollectorSettings, tmp_path: Path):
     assert any("has no value" in text for text in lines)
     assert sum("never polled" in text for text in lines) == 2
     assert any("chmod 600" in text for text in lines)
-    now = time.time_ns() // 1_000_000
+    now = unix_milliseconds()
     start = now - now % HOUR - 2 * HOUR
     with open_collector(lyon) as collector:
         put = collector.store.intensities.put

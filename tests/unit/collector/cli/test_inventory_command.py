@@ -10,12 +10,13 @@ import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import clock
 from tests.support.closed_years import command, lead_commands_to
 from tests.support.fakes.glpi import APP_TOKEN, USER_TOKEN, computer, fake_glpi
 from tests.support.machines import make, served, settings_in
@@ -199,7 +200,7 @@ def test_names_of_a_dry_run_are_in_the_journal(place: Place, veilleuse: Command)
 
 def test_a_lease_that_ends_later_is_in_service(place: Place, veilleuse: Command):
     """An asset is in service until the last day of its lease."""
-    day = (datetime.now(UTC).date() + timedelta(days=300)).isoformat()
+    day = (clock.today() + timedelta(days=300)).isoformat()
     asked(
         veilleuse,
         "import",

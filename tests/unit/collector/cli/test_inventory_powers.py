@@ -18,8 +18,8 @@ from tests.support.machines import settings_in
 from tests.support.numecoeval import equipment, faults, total_millijoules
 from tests.support.publishing import publish_months
 from tests.support.rolled import roll, workstation_days
+from veilleuse.collector import clock
 from veilleuse.collector.app.data_directory import initialise
-from veilleuse.collector.cli import report
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
@@ -41,7 +41,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettin
 
 def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_month: int) -> CollectorSettings:
     """Fill a year whose towers are measured from `first_month` on, and publish it."""
-    monkeypatch.setattr(report, "today", NOW.date)
+    monkeypatch.setattr(clock, "today", lambda zone=UTC: NOW.astimezone(zone).date())
     found = settings_in(tmp_path)
     initialise(found, site="lyon")
     with Filled(found.data_dir, clock=NOW.timestamp) as data:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import clock
 from tests.support.closed_years import Command, command, lead_commands_to
 from tests.support.machines import Served, make, served, settings_in
 from tests.support.memory_store import host as memory_host
@@ -468,7 +468,7 @@ def test_a_meter_that_nobody_declared_and_one_that_nobody_reads(place: Place, ve
     assert [one.outcome for one in found] == ["warning", "warning"]
     assert "2 of 2 declared meter(s) not read for 2 days: pdu-1, ups" in found[0].text
     assert "1 meter(s) are read, and nobody has declared them: pdu_1" in found[1].text
-    this_hour = time.time_ns() // 1_000_000 // HOUR * HOUR
+    this_hour = clock.unix_milliseconds() // HOUR * HOUR
     for meter in ("ups", "pdu-1"):
         place.read(meter, 1, this_hour)
     assert next(check_meters(place.settings)).outcome == "good"

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import stat
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import date, timedelta
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support import pushes
+from tests.support.clock import unix_milliseconds
 from tests.support.laboratory import DAY, HOUR, MINUTE, START, cell, enrol, loads, push, wall
 from tests.support.pushes import clock
 from veilleuse.collector.cli.main import run
@@ -53,7 +53,7 @@ def machine(
             host,
             facts_wire=None,
             health_wire=health.SerializeToString(),
-            now_unix_milliseconds=round(time.time() * 1000) - silent_days * DAY,
+            now_unix_milliseconds=unix_milliseconds() - silent_days * DAY,
         )
     if made := list(records):
         push(store, host, made)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import clock
 from tests.support.filled import Filled, cell, civil
 from tests.support.publishing import publish_months
 from tests.support.reading import Reading
@@ -378,7 +379,7 @@ def test_a_month_in_which_nothing_may_be_shown_is_not_kept(data):
 
 def last_month() -> tuple[date, date]:
     """Return the first day of the last whole month, and its end."""
-    end = datetime.now(UTC).date().replace(day=1)
+    end = clock.today().replace(day=1)
     return (end - timedelta(days=1)).replace(day=1), end
 
 
@@ -409,7 +410,7 @@ def test_the_collector_keeps_the_first(opened):
     assert publish(opened, "{}") == {"kept": False}
     (one,) = opened.operations.perform("published_list", {})
     assert (one["kind"], one["bytes"], one["k_anonymity"]) == ("release", len(GOLDEN), 10)
-    assert abs(one["published_unix_milliseconds"] / 1000 - datetime.now(UTC).timestamp()) < 60
+    assert abs(one["published_unix_milliseconds"] / 1000 - clock.unix_seconds()) < 60
 
 
 @pytest.mark.parametrize(

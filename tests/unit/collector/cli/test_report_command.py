@@ -11,12 +11,13 @@ import os
 import subprocess
 import sys
 from contextlib import closing
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import clock
 from tests.support.filled import Filled, cell, civil
 from tests.support.memory_store import HOUR
 from tests.unit.collector.derive.test_worker import SECOND, START, Fleet, enrol_virtual
@@ -258,7 +259,7 @@ def test_convert_for_people(capsys: pytest.CaptureFixture[str]):
     text = capsys.readouterr().out
     assert "10 kWh × 0.055275 kgCO2e/kWh = 0.553 kgCO2e" in text
     assert "Our World in Data" in text
-    this_year = datetime.now(UTC).year
+    this_year = clock.today().year
     assert run(["convert", "10", "--zone", "DE", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["year"] == this_year
 

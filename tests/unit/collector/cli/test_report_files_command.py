@@ -14,9 +14,9 @@ import pytest
 
 from tests.support.machines import make
 from tests.support.report_files import Page, workbook
+from veilleuse.collector import clock
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.documents.document import FORMATS
-from veilleuse.collector.reports.emissions import today
 from veilleuse.collector.settings import read_settings
 
 PERIOD = ("--from", "2026-01-01", "--to", "2027-01-01")
@@ -57,7 +57,7 @@ def test_the_language_is_asked_for(directory: Path):
 def test_a_year_under_way_says_until_when_its_figures_go(report: str, days_ago: int, directory: Path):
     """On 28 November the title promised figures until 1 January.
     Fleet figures go until yesterday, sums of machines until now."""
-    now = today()
+    now = clock.today()
     until, first = now - timedelta(days=days_ago), now.replace(month=1, day=1) - timedelta(days=1)
     period = ["--from", first.replace(day=1).isoformat(), "--to", f"{now.year + 1}-01-01"]
     for form in ("json", "html"):
@@ -92,7 +92,7 @@ def test_wrong_use_is_one_line(arguments: list[str], line: str, capsys: pytest.C
 @pytest.mark.parametrize("report", ["emissions", "indicators", "reen", "indicative"])
 def test_a_period_to_come_is_refused(report: str, capsys: pytest.CaptureFixture[str]):
     """Only the emissions report refused it; the others wrote rows of nothing."""
-    year = today().year + 1
+    year = clock.today().year + 1
     assert run(["report", report, "--from", f"{year}-01-01", "--to", f"{year}-02-01"]) == 2
     assert f"--from {year}-01-01 is in the future" in capsys.readouterr().err
 

@@ -12,12 +12,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from tests.support import clock
 from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.cli.main import run
@@ -257,7 +258,7 @@ def test_an_order_is_bounded(change: dict[str, Any], what: str):
 
 def test_what_is_yet_to_come_is_not_simulated(tmp_path):
     """Records of the future would be refused from any agent."""
-    order = replace(FEBRUARY, first=datetime.now(UTC).date() - timedelta(days=10))
+    order = replace(FEBRUARY, first=clock.today() - timedelta(days=10))
     with pytest.raises(UsageError, match="yet to come"):
         simulate(CollectorSettings(data_dir=tmp_path / "data"), order, _quiet)
     assert not (tmp_path / "data").exists()

@@ -23,6 +23,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from tests.support.clock import unix_seconds
 from tests.support.filled import METER, Filled, cell, clock, minutes_of_server, start_of_minute
 from tests.support.processes import ran
 from tests.support.stack import program
@@ -197,7 +198,7 @@ def test_rows_scroll_and_end_at_the_last(many):
 def test_silent_servers_are_marked(many):
     """A server without a contact for two intervals has a mark and a colour; the others have neither."""
     settings = CollectorSettings(data_dir=many)
-    later = time.time() + 86_400
+    later = unix_seconds() + 86_400
     with closing(SqliteReader(many)) as reader:
         fresh = looked(reader, settings)
         cache = SnapshotCache(reader, settings, clock=lambda: later)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.support.filled import METER, Filled, cell, clock
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.derive.attribution import attribution, idle_powers
-from veilleuse.collector.derive.priors import MILLION, STATE_POWERS
+from veilleuse.collector.derive.priors import MILLION
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.attribution import AttributionShare, HostHour, IdleBasis, Why
@@ -24,6 +24,7 @@ from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell
 from veilleuse.collector.model.sums import EnergySums
 from veilleuse.collector.reports.attribution import attribution_document, document
+from veilleuse.collector.shipped_tables import STATE_POWERS
 from veilleuse.collector.store.sqlite import hours
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.ladder import Method

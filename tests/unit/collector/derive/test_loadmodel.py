@@ -12,7 +12,7 @@ from statistics import median
 
 import pytest
 
-from veilleuse.collector.derive import priors
+from veilleuse.collector import shipped_tables
 from veilleuse.collector.derive.counters import ON_STATES
 from veilleuse.collector.derive.loadmodel import model_energy, rest_microwatts, thread_slope_microwatts
 from veilleuse.collector.model.hosts import MachineFacts
@@ -95,11 +95,11 @@ def test_a_laptop_known_to_be_on_mains_draws_its_standby_in_full():
 def test_a_server_goes_from_idle_to_full_load():
     """100 W idle and 475 W at 100 % (idle/max 0.21) include 175 W light and 300 W typical service
     (docs/methodology.md §2)."""
-    powers = priors.STATE_POWERS[DeviceClass.SERVER]
+    powers = shipped_tables.STATE_POWERS[DeviceClass.SERVER]
 
     def watts(load: float) -> float:
         span = powers.active_microwatts - powers.idle_microwatts
-        return (powers.idle_microwatts + span * priors.curve_ppm(round(load * 1e6)) / 1e6) / 1e6
+        return (powers.idle_microwatts + span * shipped_tables.curve_ppm(round(load * 1e6)) / 1e6) / 1e6
 
     assert (watts(0), watts(1)) == (100, 475)
     assert watts(0.13) == pytest.approx(175, rel=0.02)
@@ -191,7 +191,7 @@ def test_a_server_of_unknown_cpu_grows_with_load_and_with_threads(threads: int):
         assert found >= max(100, 0.97 * server_watts(DeviceClass.VIRTUAL_MACHINE, threads, load))
         assert server_watts(DeviceClass.SERVER, 2 * threads, load) > found
     (rest,) = {rest_microwatts(MachineFacts(DeviceClass.SERVER, cpu_count=threads), one) for one in ON_STATES}
-    assert rest == max(100_000_000, threads * priors.thread_microwatts()[0])
+    assert rest == max(100_000_000, threads * shipped_tables.thread_microwatts()[0])
 
 
 def test_a_server_of_known_cpu_or_of_unknown_size_is_its_class():
@@ -227,13 +227,13 @@ def test_busy_without_buckets_is_load_not_known():
 def test_the_curve_is_concave_from_rest_to_active():
     """The curve rises from 0 to 1, is never below the straight line, and has 13 buckets."""
     loads = range(0, 1_000_001, 10_000)
-    values = [priors.curve_ppm(load) for load in loads]
+    values = [shipped_tables.curve_ppm(load) for load in loads]
     assert (values[0], values[-1]) == (0, 1_000_000)
     assert all(value >= load for load, value in zip(loads, values, strict=True))
     steps = [upper - lower for lower, upper in itertools.pairwise(values)]
     assert all(step > 0 for step in steps)
     assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(steps))
-    assert len(priors.BUCKET_CURVE_PPM) == 13
+    assert len(shipped_tables.BUCKET_CURVE_PPM) == 13
 
 
 def test_a_pc_lies_between_its_states():
@@ -275,7 +275,7 @@ def test_state_powers_give_the_published_tec_at_standard_duty(
 ):
     """ENERGY STAR 8 duty (off 0.15, sleep 0.45, long idle 0.10, short idle 0.30) gives the TEC of
     docs/methodology.md §2 [C]."""
-    powers = priors.STATE_POWERS[device_class]
+    powers = shipped_tables.STATE_POWERS[device_class]
     assert powers.sleep_microwatts is not None
     watts = (
         0.15 * powers.off_microwatts
@@ -310,5 +310,5 @@ def test_one_busy_cpu_adds_the_slope_of_the_model_at_rest(machine: MachineFacts,
     slope = thread_slope_microwatts(machine)
     assert slope is None if watts is None else slope == pytest.approx(watts * 1e6, rel=1e-4)
     if machine.cpu_count and watts and machine.cpu_model:  # of one thread at 1 % of the whole, by the model
-        rest, busy = (priors.curve_ppm(load) for load in (0, 10_000))
-        assert (busy - rest) / 10_000 == pytest.approx(priors.CURVE_SLOPE_AT_REST, rel=0.1)
+        rest, busy = (shipped_tables.curve_ppm(load) for load in (0, 10_000))
+        assert (busy - rest) / 10_000 == pytest.approx(shipped_tables.CURVE_SLOPE_AT_REST, rel=0.1)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.support import clock
 from tests.support.machines import settings_in
 from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
@@ -50,7 +51,7 @@ class Desk:
     """The enrolment of one collector, on its own clock."""
 
     def __init__(self, collector: Collector) -> None:
-        self.now = datetime.now(UTC)
+        self.now = clock.now()
         self.collector = collector
         authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
         self.issuing = replace(collector.issuing, authority=authority, now=lambda: self.now)

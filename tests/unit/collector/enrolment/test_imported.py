@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from tests.support import clock
 from tests.support.authorities import Form, Organisation
 from tests.support.closed_years import lead_commands_to
 from tests.support.machines import settings_in
@@ -30,7 +31,7 @@ def read(organisation: Organisation, **instead: bytes) -> ExternalCa:
         "key_pem": organisation.key_pem,
         "root_pem": organisation.root_pem,
     }
-    now = datetime.now(UTC)
+    now = clock.now()
     made = read_external_ca(**{**files, **instead}, now=now)
     try_handshake(made, NAMES, now)
     return made
@@ -119,11 +120,9 @@ def test_name_constraints_are_tried_out():
         UsageError, match=r"trial handshake .* failed \(permitted subtree violation\).*server_names"
     ):
         read(organisation)
-    made = read_external_ca(
-        organisation.chain_pem, organisation.key_pem, organisation.root_pem, datetime.now(UTC)
-    )
-    try_handshake(made, ("collector.ville.example",), datetime.now(UTC))
-    try_handshake(made, ("*.ville.example",), datetime.now(UTC))
+    made = read_external_ca(organisation.chain_pem, organisation.key_pem, organisation.root_pem, clock.now())
+    try_handshake(made, ("collector.ville.example",), clock.now())
+    try_handshake(made, ("*.ville.example",), clock.now())
     uris = x509.NameConstraints(
         permitted_subtrees=[x509.UniformResourceIdentifier("ville.example")], excluded_subtrees=None
     )

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.authorities import Organisation
+from tests.support.clock import now as real_now
 from tests.support.killing import run_program
 from tests.support.peers import peer
 from tests.support.processes import ran
@@ -62,7 +63,7 @@ def leaf(authority: Authority) -> bytes:
 
 def brought(organisation: Organisation, now: datetime | None = None):
     """Read the organisation's files, as `ca import` does."""
-    now = now or datetime.now(UTC)
+    now = now or real_now()
     return read_external_ca(organisation.chain_pem, organisation.key_pem, organisation.root_pem, now)
 
 
@@ -262,7 +263,7 @@ def test_a_second_rotation_follows_the_first(authority):
 
 def test_an_imported_intermediate_under_the_present_root_issues_at_once(tmp_path):
     """The chain of a leaf has all levels; importing the same intermediate again is refused."""
-    organisation, clock = Organisation("P-384", between=2), Clock(datetime.now(UTC))
+    organisation, clock = Organisation("P-384", between=2), Clock(real_now())
     create(tmp_path, clock.now, brought(organisation))
     authority = Authority(tmp_path, Pki(), clock)
     assert root_key_files(tmp_path) == []
@@ -279,7 +280,7 @@ def test_an_imported_intermediate_under_the_present_root_issues_at_once(tmp_path
 
 def test_leaves_end_with_the_first_of_their_chain(tmp_path):
     """No leaf outlives an upper authority that ends before its intermediate."""
-    organisation, clock = Organisation(between=1), Clock(datetime.now(UTC))
+    organisation, clock = Organisation(between=1), Clock(real_now())
     create(tmp_path, clock.now, brought(organisation))
     authority = Authority(tmp_path, Pki(), clock)
     last = min(each.not_valid_after_utc for each in authority.keys.current.chain)
@@ -317,7 +318,7 @@ killed = 0
 for name, path in after.items():
     ready = place / name
     ready.mkdir()
-    create(ready, datetime.now(UTC))
+    create(ready, real_now())
     for earlier in path[:-1]:
         Authority(ready, Pki()).change(steps[earlier])
     before = state(Authority(ready, Pki()))

@@ -9,13 +9,12 @@ from fractions import Fraction
 import pytest
 
 from veilleuse.collector.account.equivalences import DEFAULT, PUBLISHED, equivalences
-from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet, class_defaults, class_microwatts
 from veilleuse.collector.fleet.samples import DAY_TYPES, InService, Stratum
 from veilleuse.collector.model.inventory import InventoryClass
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.shipped_tables import load_table
+from veilleuse.collector.shipped_tables import STATE_POWERS, load_table
 from veilleuse.wire.vocabulary import DeviceClass
 
 HOURS = 8760

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import clock
 from tests.support.fakes.devices import FakeDevice, reply
 from tests.support.fakes.grid import TOKEN, FakeGrid
 from tests.support.machines import served, settings_in
@@ -216,7 +217,7 @@ def test_a_failing_dataset_stops_no_other(collector: Collector, grid: FakeGrid, 
 def test_the_months_calls_are_bounded(collector: Collector, device: FakeDevice):
     """At the bound a connector makes no more calls and says so; each connector has its own bound."""
     settings = collector.settings.intensity
-    months = datetime.now(UTC)
+    months = clock.now()
     for _ in range(99):
         assert collector.store.intensities.count_call("odre", months.year * 12 + months.month - 1, 100)
     object.__setattr__(settings, "odre_calls_per_month", 100)

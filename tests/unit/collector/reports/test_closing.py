@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import clock
 from tests.support.backups import make_backup, put_back
 from tests.support.closed_years import (
     PERIOD,
@@ -444,6 +445,5 @@ def test_the_collector_looks_again(place):
 
 
 def _now() -> int:
-    import time
 
-    return time.time_ns() // 1_000_000
+    return clock.unix_milliseconds()

@@ -157,7 +157,9 @@ def test_closing_for_good_says_what_goes(place, veilleuse):
 
 def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse, monkeypatch):
     """A part, its months and the present tree are reported without a change from the closed year."""
-    monkeypatch.setattr("veilleuse.collector.cli.report.today", lambda: date(YEAR + 2, 1, 1))  # it is over
+    monkeypatch.setattr(
+        "veilleuse.collector.clock.today", lambda zone=None: date(YEAR + 2, 1, 1)
+    )  # it is over
     with Filled(place.data_dir) as filled:
         watch(filled, YEAR)
         watch(filled, YEAR + 1)

@@ -22,8 +22,8 @@ from tests.support.numecoeval import COUNTRIES, equipment, faults, millijoules, 
 from tests.support.publishing import publish_months
 from tests.support.reading import DOOR_TOKEN, Reading
 from tests.support.rolled import roll, server_day, workstation_days
+from veilleuse.collector import clock
 from veilleuse.collector.app.data_directory import initialise
-from veilleuse.collector.cli import report
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.documents.document import Document
 from veilleuse.collector.errors import UsageError
@@ -76,7 +76,7 @@ def test_a_released_year_is_valid_and_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], machines: int
 ):
     """Every row is as G4IT prescribes and has the report's machines and energy; so has the sum."""
-    monkeypatch.setattr(report, "today", NOW.date)
+    monkeypatch.setattr(clock, "today", lambda zone=UTC: NOW.astimezone(zone).date())
     settings = fill(tmp_path / "data", machines, 1)
     lead_commands_to(settings, monkeypatch)
     for words in ((), ("--level", "1")):
@@ -100,7 +100,7 @@ def test_a_part_of_a_year_is_said(
 
     A year that is not released, and another part, are refused.
     """
-    monkeypatch.setattr(report, "today", NOW.date)
+    monkeypatch.setattr(clock, "today", lambda zone=UTC: NOW.astimezone(zone).date())
     settings = fill(tmp_path / "data", 24, 6)
     lead_commands_to(settings, monkeypatch)
     energies = []
@@ -126,7 +126,7 @@ def test_a_part_of_a_year_is_said(
 
 def test_the_page_gives_the_file_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Byte for byte: of a first year from June on, and of the closed one, with its revision."""
-    monkeypatch.setattr(report, "today", NOW.date)
+    monkeypatch.setattr(clock, "today", lambda zone=UTC: NOW.astimezone(zone).date())
     settings = settings_in(tmp_path)
     initialise(settings)
     fill(settings.data_dir, 24, 6)

@@ -16,6 +16,7 @@ from tests.support.filled import Filled
 from tests.support.publishing import publish_months
 from tests.support.reading import Reading
 from tests.support.rolled import roll, server_day, workstation_days
+from veilleuse.collector import clock
 from veilleuse.collector.cli import report
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.query import Basis, Query
@@ -34,7 +35,7 @@ NAMES: Final = {*OF_PCS, "I6", "I7", "I8"}
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filled]:
     """Yield 24 towers of two entities and two servers, a week of each month of 2025, published."""
-    monkeypatch.setattr(report, "today", NOW.date)
+    monkeypatch.setattr(clock, "today", lambda zone=UTC: NOW.astimezone(zone).date())
     with Filled(tmp_path / "data", clock=NOW.timestamp) as filled:
         enrolled = date(2024, 12, 31)
         towers = [

@@ -10,13 +10,14 @@ import socket
 import sys
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from tests.support import clock
 from tests.support.machines import certificate_of, served, settings_in
 from tests.support.ports import free_port, free_ports
 from tests.support.waiting import until
@@ -197,7 +198,7 @@ def test_service_manager_is_told(monkeypatch, tmp_path):
 def test_server_certificate_changes_under_a_running_server(tmp_path, monkeypatch):
     """A process that runs for months shows a new certificate before the old one ends, without a restart."""
     monkeypatch.setattr(grpc_server, "CHECK_SECONDS", 0.0)
-    now = [datetime.now(UTC)]
+    now = [clock.now()]
     create(tmp_path, now[0])
     authority = Authority(tmp_path, Pki(), lambda: now[0])
     listener = listen("127.0.0.1:0", "grpc.address", grpc_server.ServerCertificate(authority))

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.architecture.tree import ROOT
+from tests.support import clock
 from tests.support.filled import METER, Filled, minutes_of_server
 from tests.support.reading import Reading
 from veilleuse.collector.backup.notes import BACKUP_NOTE, RESTORED_BACKUP_NOTE
@@ -95,7 +96,7 @@ def test_the_command_has_these_options(capsys: pytest.CaptureFixture[str], monke
 
 
 DOCUMENTED = {
-    "debian": ("install-debian.md", ("population select server", "apt install veilleuse-rapl")),
+    "debian": ("install-debian.md", ("population select workstation", "apt install -y veilleuse-rapl")),
     "windows": ("install-windows.md", ("POPULATION=workstation", "/qn /norestart JOINFILE=")),
     "macos": ("commands.md", ("`veilleuse-agent enrol JOINFILE`", "`veilleuse-agent doctor`")),
 }
@@ -110,8 +111,7 @@ def test_the_steps_are_those_of_the_documentation(system: str):
     page, common = DOCUMENTED[system]
     text = (ROOT / "docs" / page).read_text("utf-8")
     assert all(one in text for one in common)
-    population = Population.SERVER if system == "debian" else Population.WORKSTATION
-    for step in machine_steps(system, population, "0.2.0"):
+    for step in machine_steps(system, Population.WORKSTATION, "0.2.0"):
         for line in step.command.splitlines():
             if not line.startswith(OURS):
                 assert line in text
@@ -148,13 +148,13 @@ def done(reading: Reading) -> dict[str, bool]:
 
 
 def test_the_first_steps_are_those_of_the_installers_page(reading: Reading):
-    """Same order and same lines: the page once began with the backup, and left out `backup.key_file`."""
+    """Same order and same lines: the root's key goes before the first backup, which would hold it."""
     guide = (ROOT / "docs" / "fr" / "installer.md").read_text("utf-8")
-    ordered = ("collector.toml", "--new-key", "veilleuse-backup.timer", "root.key", "calendar import")
+    ordered = ("collector.toml", "--new-key", "root.key", "veilleuse-backup.timer", "calendar import")
     places = [guide.index(one) for one in (*ordered, "inventory import", "token create")]
     assert places == sorted(places)
     text = html.unescape(page(reading))
-    shown = ("advertised_address", "--new-key", "veilleuse-backup.timer", "root key", "calendar import")
+    shown = ("advertised_address", "--new-key", "root key", "veilleuse-backup.timer", "calendar import")
     places = [text.index(one) for one in (*shown, "inventory import", 'id="form-h"')]
     assert places == sorted(places), "before the first machine, the form comes last"
     addresses, seal, *_ = re.findall(r"<pre><code>(.*?)</code>", text, re.S)
@@ -225,7 +225,7 @@ def test_a_person_is_no_prometheus(reading: Reading):
 )
 def test_a_backup_is_late_when_doctor_says_so(tmp_path: Path, note: str, age: timedelta):
     """The page and `veilleuse doctor` have one condition."""
-    now = datetime.now(UTC)
+    now = clock.now()
     with Filled(tmp_path / "data") as data, Reading(data) as reading:
         with data.store.transaction():
             data.store.registry.put_meta(note, str(round((now - age).timestamp() * 1000)))

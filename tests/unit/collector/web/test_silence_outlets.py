@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from functools import partial
 import httpx
 from starlette.types import ASGIApp
 
+from tests.support import clock as real_clock
 from tests.support.backups import directory
 from tests.support.filled import METER, Filled, cell, clock
 from tests.support.pages import body
@@ -74,7 +74,7 @@ def running(
 
 def agents(collector: Collector, silent_days: float, numbers: dict[Population, int]) -> None:
     """Add so many machines, last heard of `silent_days` ago."""
-    contact = at(datetime.now(UTC)) - round(silent_days * DAY)
+    contact = at(real_clock.now()) - round(silent_days * DAY)
 
     def job() -> None:
         registry = collector.store.registry
@@ -95,7 +95,7 @@ def hello(collector: Collector, host: HostId, contact: int) -> None:
 
 def look_of_day(collector: Collector) -> None:
     """Note the day as `serve` does at its start, having run before; a second look finds the first note."""
-    today = datetime.now(UTC).date()
+    today = real_clock.today()
     listening = collector.operations.context.process.listening_since()
     started = datetime.fromtimestamp(listening / 1000, UTC).date()
 
@@ -122,7 +122,7 @@ class Said:
 
 @contextmanager
 def web_app(
-    settings: CollectorSettings, outlook: SnapshotCache, clock: Callable[[], float] = time.time
+    settings: CollectorSettings, outlook: SnapshotCache, clock: Callable[[], float] = real_clock.unix_seconds
 ) -> Iterator[ASGIApp]:
     """Build the application of the web process, on loopback."""
     auth, open_store = MetricsAuth("127.0.0.1", 8640, None), partial(open_reader, settings.data_dir)
@@ -164,7 +164,7 @@ def said(settings: CollectorSettings) -> Said:
 def test_1500_of_1500_silent_for_13_days_are_told_by_every_outlet(tmp_path):
     """An attack once read 'good' in `doctor`, nothing on the page, and 0 alerts for 1,440 PCs."""
     settings = directory(tmp_path)
-    with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
+    with running(settings, at(real_clock.now()) - 40 * DAY) as collector:
         agents(collector, 13, {WORKSTATION: 1_300, CLASSROOM: 140, SERVER: 60})
         look_of_day(collector)
         found = said(settings)
@@ -201,7 +201,7 @@ def test_1500_of_1500_silent_for_13_days_are_told_by_every_outlet(tmp_path):
 def test_all_heard_of_is_good_and_few_pcs_are_not_judged(tmp_path):
     """No outlet has an alarm, and nine classroom PCs are in no count."""
     settings = directory(tmp_path)
-    with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
+    with running(settings, at(real_clock.now()) - 40 * DAY) as collector:
         agents(collector, 0, {WORKSTATION: 30, SERVER: 2})
         agents(collector, 13, {CLASSROOM: 9})
         look_of_day(collector)
@@ -217,7 +217,7 @@ def test_all_heard_of_is_good_and_few_pcs_are_not_judged(tmp_path):
 def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_says_why(tmp_path):
     """In the first hours after 13 days only `doctor` warns, and the noted day is kept."""
     settings = directory(tmp_path)
-    with running(settings, at(datetime.now(UTC))) as collector:
+    with running(settings, at(real_clock.now())) as collector:
         agents(collector, 13, {WORKSTATION: 30, SERVER: 2})
         with run_daily_tasks(collector), closing(SqliteReader(settings.data_dir)) as reader:
             until(lambda: PRESENCE in reader.data_kind().extra)
@@ -231,7 +231,7 @@ def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_sa
     assert "n’est pas encore jugé" in found.page["fr"]
     assert (found.top, found.metrics) == ([], [])
     with closing(SqliteReader(settings.data_dir)) as reader:
-        today = datetime.now(UTC).date()
+        today = real_clock.today()
         kept = Past.from_json(reader.data_kind().extra[PRESENCE])
         assert (kept.since, kept.day, dict(kept.shares)) == (today, today, {})
     findings = [finding for finding in run_checks(settings) if finding.check == "silence"]
@@ -241,14 +241,14 @@ def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_sa
 
 def test_a_collector_that_was_suspended_was_away(tmp_path):
     """After SIGSTOP or a pause of five days the collector waits; all checks once failed within seconds."""
-    settings, now = directory(tmp_path), [time.time() - 5 * 86_400]
-    with running(settings, at(datetime.now(UTC)) - 40 * DAY, Health(lambda: now[0])) as collector:
+    settings, now = directory(tmp_path), [real_clock.unix_seconds() - 5 * 86_400]
+    with running(settings, at(real_clock.now()) - 40 * DAY, Health(lambda: now[0])) as collector:
         agents(collector, 5, {WORKSTATION: 30, SERVER: 2})
         now[0] += 60
         assert (
-            ask(settings.data_dir, "health")["listening_unix_milliseconds"] < at(datetime.now(UTC)) - 39 * DAY
+            ask(settings.data_dir, "health")["listening_unix_milliseconds"] < at(real_clock.now()) - 39 * DAY
         )
-        now[0] = time.time()
+        now[0] = real_clock.unix_seconds()
         look_of_day(collector)
         found = said(settings)
     assert [finding.outcome for finding in found.doctor] == ["warning"] * 2
@@ -262,11 +262,11 @@ def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
     """All outlets say the same all day: when the PCs returned, `doctor` and a new `top` once said good, the
     page and /metrics failed."""
     settings = directory(tmp_path)
-    with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
+    with running(settings, at(real_clock.now()) - 40 * DAY) as collector:
         agents(collector, 13, {WORKSTATION: 30})
         look_of_day(collector)
         before = said(settings)
-        now = at(datetime.now(UTC))
+        now = at(real_clock.now())
         for host in collector.store.registry.hosts():
             collector.issuing.commit(partial(hello, collector, host.host_id, now))
         look_of_day(collector)
@@ -279,9 +279,9 @@ def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
 def test_the_first_start_of_this_version_is_no_absence(tmp_path):
     """Sizes noted on earlier days prove that the collector ran: dead PCs were reported 3 working days
     late."""
-    settings, today = directory(tmp_path), datetime.now(UTC).date()
+    settings, today = directory(tmp_path), real_clock.today()
     levels = []
-    with running(settings, at(datetime.now(UTC))) as collector:
+    with running(settings, at(real_clock.now())) as collector:
         agents(collector, 13, {WORKSTATION: 30})
         for days in ((), range(1, 12)):
             collector.issuing.commit(lambda: collector.issuing.registry.put_meta(PRESENCE, "{}"))

@@ -18,6 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp
 
+from tests.support.clock import unix_milliseconds
 from tests.support.filled import (
     METER,
     Filled,
@@ -196,7 +197,7 @@ def test_a_new_class_moves_no_counter(data, client):
     before = samples(client().get("/metrics").text)
     facts = pb.Facts(device_class=pb.DEVICE_CLASS_TOWER, cpu_count=8).SerializeToString()
     data.store.registry.record_hello(
-        server, facts_wire=facts, health_wire=None, now_unix_milliseconds=int(time.time() * 1000)
+        server, facts_wire=facts, health_wire=None, now_unix_milliseconds=unix_milliseconds()
     )
     data.push(server, minutes_of_server(10, 5, 100.0), METER)
     data.derive()
@@ -263,7 +264,7 @@ def test_no_scrape_tells_when_a_pc_called(data, client, population, figure):
         today, before = reporting_day(), of_population()
         assert before
         data.push(host, [(civil(day), [cell(State.ASLEEP, 1_000, Band.NIGHT)])], sensor_gaps=gap)
-        now = int(time.time() * 1000) + 2 * 86_400_000
+        now = unix_milliseconds() + 2 * 86_400_000
         data.store.registry.record_hello(host, facts_wire=None, health_wire=health, now_unix_milliseconds=now)
         data.add_host(population, DeviceClass.LAPTOP)
         data.derive()

@@ -18,7 +18,6 @@ from tests.support.publishing import Publishing, monthly_figures, publish_months
 from tests.support.reading import Reading
 from veilleuse.collector.cli.fleet_screen import MAXIMUM_ROWS, Choice, take_screen
 from veilleuse.collector.cli.top import _published_month
-from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.indicators import PCS
@@ -27,6 +26,7 @@ from veilleuse.collector.model.sums import Group
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.publications import PublicationCache, publish_nothing
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
+from veilleuse.collector.shipped_tables import STATE_POWERS
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app

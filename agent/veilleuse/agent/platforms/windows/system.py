@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from veilleuse.agent import clock
 from veilleuse.agent.platforms.windows.calls import (
     ERROR_ACCESS_DENIED,
     SUSPEND,
@@ -33,7 +34,6 @@ from veilleuse.agent.platforms.windows.calls import (
 from veilleuse.wire.units import (
     HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND,
     MILLISECONDS_PER_SECOND,
-    NANOSECONDS_PER_MILLISECOND,
 )
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def clocks(calls: PowerCalls | None = None) -> tuple[int, int, int]:
     """
     biased, unbiased = (calls or table()).interrupt_times()
     return (
-        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        clock.unix_milliseconds(),
         biased // HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND,
         unbiased // HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND,
     )

@@ -38,6 +38,7 @@ from veilleuse.collector.cli.doctor.storage import (
     check_directory,
     check_disk,
     check_forecast,
+    check_held_months,
     check_leftovers,
     check_retention,
     check_sqlite,
@@ -81,6 +82,13 @@ def check_service(settings: CollectorSettings) -> Iterator[Finding]:
             told = ", ".join(f"{number} {kind}" for kind, number in sorted(errors.items()))
             text = f"the store had errors since the collector started: {told}"
             yield Finding("service", outcome_of("store_errors", sum(errors.values())), text, _READ_THE_LOG)
+        if why := health["register"]["trouble"]:
+            text = f"the register {health['register']['path']} cannot be written: {why}"
+            remedy = (
+                "put the file back, or let the service write its folder as docs/operations.md says; "
+                "then restart the collector"
+            )
+            yield Finding("register", outcome_of("register_unwritable", 0), text, remedy)
         if why := health["months_not_published"]:
             text = f"months that are due could not be published: {why}"
             yield Finding("months", "failed", text, f"{_READ_THE_LOG}; it tries again every hour")
@@ -124,6 +132,7 @@ FILE_CHECKS: Final[tuple[Check, ...]] = (
 DATABASE_CHECKS: Final[tuple[Check, ...]] = (
     check_forecast,
     check_backup,
+    check_held_months,
     check_work,
     check_retention,
     check_sums,

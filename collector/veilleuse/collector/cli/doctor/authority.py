@@ -10,6 +10,7 @@ from typing import Final
 
 from cryptography import x509
 
+from veilleuse.collector import clock
 from veilleuse.collector.cli.doctor.findings import Finding, outcome_of
 from veilleuse.collector.enrolment.ca_files import MOST_BYTES, Phase
 from veilleuse.collector.enrolment.root_key import FOLDER, root_key_files
@@ -36,7 +37,7 @@ _MANY_SHARE: Final = 0.1
 
 def check_certificates(settings: CollectorSettings) -> Iterator[Finding]:
     """Check when the certificates of the authority and the collector end, and that no root key is here."""
-    folder, now = settings.data_dir / FOLDER, datetime.now(UTC)
+    folder, now = settings.data_dir / FOLDER, clock.now()
     for name, file, remedy in _CERTIFICATES:
         if name == "server" and not (folder / file).exists():
             continue  # the first start of the collector makes it
@@ -76,7 +77,7 @@ def check_renewals(settings: CollectorSettings) -> Iterator[Finding]:
     """Count machines that did not renew in time: they are off, or something prevents the renewal."""
     with open_reader(settings.data_dir) as store:
         certificates = store.data.latest_certificates()
-    now = datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND
+    now = clock.unix_milliseconds()
     ended = late = lost = 0
     for certificate in certificates:
         end = certificate.not_after_unix_milliseconds

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector import clock
 from veilleuse.collector.calendars.periods import civil_day, months_before
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.doctor.storage import GRACE_DAYS
@@ -35,7 +36,7 @@ _PCS: Final = (Population.WORKSTATION, Population.CLASSROOM)
 
 def check_closing(settings: CollectorSettings) -> Iterator[Finding]:
     """Report each year that may be closed and is not, and how long it can still be closed whole."""
-    return check_closing_on(settings, datetime.now(UTC).date())
+    return check_closing_on(settings, clock.today())
 
 
 def check_closing_on(settings: CollectorSettings, today: date) -> Iterator[Finding]:

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.cli.doctor.findings import Finding, Outcome, outcome_of
 from veilleuse.collector.cli.shared import names_of
 from veilleuse.collector.documents.text import words
@@ -61,7 +61,7 @@ def check_clock(settings: CollectorSettings) -> Iterator[Finding]:
 
     Certificates depend on the clock.
     """
-    now = datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND
+    now = clock.unix_milliseconds()
     latest = max((host.last_contact_unix_milliseconds or 0 for host in _hosts(settings)), default=0)
     if latest > now + CLOCK_MILLISECONDS:
         hours = (latest - now) / MILLISECONDS_PER_HOUR
@@ -71,7 +71,7 @@ def check_clock(settings: CollectorSettings) -> Iterator[Finding]:
         )
         yield Finding("clock", "warning", text, "check with 'timedatectl', set the clock and synchronise it")
     else:
-        yield Finding("clock", "good", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, no machine was seen later")
+        yield Finding("clock", "good", f"{clock.now():%Y-%m-%d %H:%M} UTC, no machine was seen later")
 
 
 def check_versions(settings: CollectorSettings) -> Iterator[Finding]:
@@ -115,7 +115,7 @@ def check_balance(settings: CollectorSettings) -> Iterator[Finding]:
 
     docs/guarantees.md R18.
     """
-    today = datetime.now(UTC).date()
+    today = clock.today()
     with open_reader(settings.data_dir) as store:
         rows = list(store.data.balance(today - timedelta(days=BALANCE_DAYS), today - timedelta(days=1)))
     unexplained = sum(row.unexplained_milliseconds for row in rows)
@@ -210,7 +210,7 @@ def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
     health = _health(settings)
     k = settings.reporting.k_anonymity
     with open_reader(settings.data_dir) as store:
-        judge = judge_of(store.data.data_kind(), health, int(time.time() * MILLISECONDS_PER_SECOND), k)
+        judge = judge_of(store.data.data_kind(), health, clock.unix_milliseconds(), k)
         rollouts = {rollout.population: rollout for rollout in store.data.rollouts()}
         hosts = store.data.contacts()
         conditions = judge.conditions(hosts, rollouts)

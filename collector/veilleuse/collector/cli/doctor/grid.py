@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.cli.doctor.findings import Finding, outcome_of
 from veilleuse.collector.grid.electricity_maps import read_token
 from veilleuse.collector.grid.poll import enabled_connectors
@@ -22,7 +22,7 @@ from veilleuse.collector.model.grid import (
 )
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 LATE_HOURS: Final = 6
 """A newest value that is older is late: ODRÉ's real time lags some two hours, and a poll may fail."""
@@ -32,7 +32,7 @@ _NEARLY: Final = 0.9
 
 def check_intensity(settings: CollectorSettings) -> Iterator[Finding]:
     """Check each stored series and each connector that is on."""
-    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
+    now = clock.unix_milliseconds()
     on = enabled_connectors(settings.intensity)
     with open_reader(settings.data_dir) as store:
         grid = store.data.intensities()

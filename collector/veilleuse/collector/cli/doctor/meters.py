@@ -4,17 +4,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.model.meters import rooms_without_meter
-from veilleuse.collector.reports.emissions import servers_in_no_room_on, today
+from veilleuse.collector.reports.emissions import servers_in_no_room_on
 from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, NANOSECONDS_PER_MILLISECOND
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 SILENT_DAYS: Final = 2
 """Days without a reading until a warning.
@@ -37,7 +37,7 @@ def check_meters(settings: CollectorSettings) -> Iterator[Finding]:
             [meter.meter for meter in store.metering.declarations().meters],
             store.metering.last_read(),
         )
-    since = time.time_ns() // NANOSECONDS_PER_MILLISECOND - SILENT_DAYS * MILLISECONDS_PER_DAY
+    since = clock.unix_milliseconds() - SILENT_DAYS * MILLISECONDS_PER_DAY
     silent = [meter for meter in declared if read.get(meter, 0) < since]
     unknown = sorted(set(read) - set(declared))
     if silent:
@@ -57,8 +57,8 @@ def check_meters(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("meters", "warning", text, "declare them with 'veilleuse meters import'")
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
-        placed_nowhere = servers_in_no_room_on(sources, today())
-        without = list(rooms_without_meter(sources.metering.declarations(), today()))
+        placed_nowhere = servers_in_no_room_on(sources, clock.today())
+        without = list(rooms_without_meter(sources.metering.declarations(), clock.today()))
     for text, is_misspelt in without:
         remedy = (
             "'veilleuse meters import': declare a meter of that room, or place its servers in the right room"

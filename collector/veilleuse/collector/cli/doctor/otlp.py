@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
+from veilleuse.collector import clock
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.settings import CollectorSettings
@@ -19,7 +19,7 @@ def check_otlp(settings: CollectorSettings) -> Iterator[Finding]:
     if not endpoint:
         return
     try:
-        OtlpEndpoint(settings.otlp).send((), time.time())
+        OtlpEndpoint(settings.otlp).send((), clock.unix_seconds())
     except CollectorError as error:
         yield Finding("otlp", "warning", f"metrics are not sent: {error}", "look at [otlp] of the settings")
     else:

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from veilleuse.collector import clock
 from veilleuse.collector.app.data_directory import is_initialised, what_is_missing
 from veilleuse.collector.backup.destination import is_in_progress
 from veilleuse.collector.backup.notes import (
@@ -17,12 +18,17 @@ from veilleuse.collector.backup.notes import (
     RESTORED_BACKUP_NOTE,
     RESTORES_COUNT,
     last_backup,
+    newest_copy,
 )
+from veilleuse.collector.backup.publication_register import publication_file
+from veilleuse.collector.calendars.periods import months_before
 from veilleuse.collector.cli.doctor.findings import Finding, outcome_of
+from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.enrolment.root_key import FOLDER
 from veilleuse.collector.months.retention import limits
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.ports.months import Limits, OldestKept
+from veilleuse.collector.release.publications import held_months
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store import MINIMUM_SQLITE, WAL_RESET_FIXED, check_database, open_reader
@@ -171,7 +177,7 @@ GRACE_DAYS: Final = 2
 
 def check_retention(settings: CollectorSettings) -> Iterator[Finding]:
     """Compare the oldest rows of each population with their retention limits."""
-    today = datetime.now(UTC).date()
+    today = clock.today()
     zone = settings.reporting.time_zone
     with open_reader(settings.data_dir) as store:
         present = {host.population for host in store.data.hosts()}
@@ -236,10 +242,11 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
     elif made is None:
         yield Finding("backup", "warning", "no backup was ever made", remedy)
     else:
-        age = datetime.now(UTC) - made
+        age = clock.now() - made
         outcome = outcome_of("backup_old", age.total_seconds())
         text = f"the last backup was made on {made:%Y-%m-%d}, {_ago(age / timedelta(days=1))}"
         yield Finding("backup", outcome, text, "" if outcome == "good" else remedy)
+        yield _copy_elsewhere(newest_copy(settings.data_dir))
     if not settings.backup.key_file and not (kind.simulated and made is None):
         yield Finding(
             "backup",
@@ -255,6 +262,36 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
             f"to the backup of {of:%Y-%m-%d}"
         )
         yield Finding("backup", "good", text)
+
+
+def check_held_months(settings: CollectorSettings) -> Iterator[Finding]:
+    """Name the months that stay unpublished since a restore, and why."""
+    since = months_before(clock.now().date(), settings.retention.pc_monthly_months)
+    with open_reader(settings.data_dir) as store:
+        hold, held = store.publications.hold(), held_months(store.publications, store.closings, since)
+    if hold is None or not held:
+        return
+    file = publication_file(register_file(settings.data_dir, settings.pki.register_file))
+    names = ", ".join(f"{month:%Y-%m}" for month in held)
+    yield Finding(
+        "months",
+        outcome_of("month_held", 1),
+        f"unpublished since the restore of {hold.until}, perhaps published before: {names}",
+        f"put {file} back and restore again; if it is lost: 'veilleuse published allow FROM TO --why TEXT'",
+    )
+
+
+def _copy_elsewhere(made: datetime | None) -> Finding:
+    """Judge the newest copy on another machine like a backup; one that nobody noted is not known."""
+    remedy = "copy each backup to another machine: 'Copies elsewhere' in docs/install-debian.md"
+    if made is None:
+        return Finding(
+            "backup", "warning", "whether a backup is also on another machine is not known", remedy
+        )
+    age = clock.now() - made
+    outcome = outcome_of("backup_old", age.total_seconds())
+    text = f"the newest copy on another machine is of {made:%Y-%m-%d}, {_ago(age / timedelta(days=1))}"
+    return Finding("backup", outcome, text, "" if outcome == "good" else remedy)
 
 
 def _ago(days: float) -> str:

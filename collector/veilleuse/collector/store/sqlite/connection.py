@@ -14,11 +14,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any, Final, NoReturn, TypeVar
 
+from veilleuse.collector import clock
 from veilleuse.collector.errors import (
     DataDirectoryError,
     StoreDamaged,
@@ -434,7 +434,7 @@ def rescue_database(source: Database, between: Callable[[], None]) -> Path:
     """
     folder = source.path.parent
     folder.mkdir(mode=0o700, exist_ok=True)
-    target = folder / f"{source.path.name}{RESCUED}{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    target = folder / f"{source.path.name}{RESCUED}{clock.now():%Y%m%dT%H%M%SZ}"
     part = target.with_name(f"{target.name}.part")
     disk = os.statvfs(folder)
     ((pages,), (page_bytes,)) = (

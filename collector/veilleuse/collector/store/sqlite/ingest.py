@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector import clock
 from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.model.records import (
     AppendOutcome,
@@ -74,10 +74,6 @@ class _Known:
     """First number of the range of its rows."""
 
 
-def _utc_day() -> int:
-    return datetime.now(UTC).toordinal()
-
-
 class SqliteIngest:
     """Appends pushes. Only the writer calls it."""
 
@@ -87,7 +83,7 @@ class SqliteIngest:
         reserve: Reserve,
         stale: StaleMonths,
         unread: UnreadCells,
-        today: Callable[[], int] = _utc_day,
+        today: Callable[[], int] = lambda: clock.today().toordinal(),
     ) -> None:
         """`today`: returns the day number in UTC."""
         self._stale = stale

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any, Final, TypeAlias
 
+from veilleuse.collector import clock
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.records import AgentId, Grain, HostId
 from veilleuse.collector.model.sums import EnergySums, GroupPower, ServerGroup, ServerUse
@@ -89,7 +90,7 @@ def begin(database: Database) -> None:
         rows = connection.execute("SELECT host_id, facts FROM servers JOIN hosts USING (host_id)").fetchall()
         for host_id, facts in rows:
             place_server(connection, host_id, facts_from_wire(facts or b"").device_class)
-        keep_sums(database, datetime.now(UTC).date())
+        keep_sums(database, clock.today())
 
 
 def keep_sums(database: Database, today: date) -> None:

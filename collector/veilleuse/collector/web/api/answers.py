@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +12,7 @@ from typing import Final, TypeAlias
 from veilleuse.collector.account.statement import (
     METHOD_VERSION,
 )
+from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.documents.document import (
     RELEASED_FROM,
     RELEASED_UNTIL,
@@ -148,7 +148,7 @@ class Figures:
         open_store: OpenReadStore,
         settings: CollectorSettings,
         book: Callable[[], FactorBook],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix_seconds,
     ) -> None:
         """Take the sources of the figures.
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -12,6 +11,7 @@ from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.model.hosts import HostStatus, Site
 from veilleuse.collector.model.records import AgentId, DataKind
 from veilleuse.collector.model.remote_config import Rollout
@@ -107,7 +107,7 @@ class ServerFleetReader:
         self,
         reader: DataReader,
         reporting: ReportingSettings,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix_seconds,
     ) -> None:
         """Take the time zone of the civil day and k, and a clock in Unix seconds."""
         self._reader = reader

@@ -153,6 +153,9 @@ def add_collector(out: Exposition, snapshot: Snapshot, k: int) -> None:
     if snapshot.health is not None:
         _certificates(out, snapshot.health)
         failing = bool(snapshot.health.get("months_not_published"))
+        register = snapshot.health.get("register")
+        if isinstance(register, dict):
+            out.add(c.REGISTER_WRITABLE, (), int(not register.get("trouble")))
         out.add(c.PUBLICATION_FAILURES, ("month",), int(failing))
         out.add(c.PUBLICATION_FAILURES, ("year",), len(snapshot.health.get("years_not_kept", ())))
         for period, one in snapshot.health.get("children_killed", {}).items():

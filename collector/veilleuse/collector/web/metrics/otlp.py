@@ -13,7 +13,6 @@ import logging
 import platform
 import stat
 import threading
-import time
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Final
 
 from prometheus_client import Metric as Family
 
+from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.http_client import FetchError, HttpClient, Route
 from veilleuse.collector.settings import OtlpSettings
@@ -116,7 +116,7 @@ class OtlpSender:
         self,
         settings: OtlpSettings,
         families: Callable[[], Iterable[Family]],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix_seconds,
     ) -> None:
         """Take a function that collects the families of /metrics, and a clock in Unix seconds.
 

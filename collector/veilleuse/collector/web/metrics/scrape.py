@@ -63,6 +63,7 @@ _VALUES: Final = {
     "outcome": MAXIMUM_LABELS + 1,
     "reason": MAXIMUM_LABELS + 1,
     "version": c.VERSIONS + 1,
+    "month": 19,  # retention.pc_monthly_months, and one under way
     "name": MAXIMUM_LABELS + 1,
     "route": ROUTES,
     "code": CODES,

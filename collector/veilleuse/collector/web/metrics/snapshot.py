@@ -15,6 +15,7 @@ from datetime import date, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.errors import AdminError, UnknownZone
 from veilleuse.collector.factors.book import FactorBook, KnownFactors
 from veilleuse.collector.gc_pause import without_garbage_collection
@@ -107,7 +108,7 @@ class SnapshotCache:
         self,
         reader: DataReader,
         settings: CollectorSettings,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix_seconds,
         machine_figures: Callable[[], tuple[IndicatorRow, ...]] = tuple,
         month: Callable[[], MonthView | None] = lambda: None,
         month_is_of_older_rule: Callable[[], bool] = lambda: False,

@@ -8,7 +8,6 @@ Pages only read. Their figures are the API's answers: what a page shows, the sam
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from zoneinfo import ZoneInfo
 from starlette.requests import Request
 from starlette.responses import Response
 
+from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.documents.document import MEDIA_TYPES, Document, renderer
 from veilleuse.collector.documents.text import Words
 from veilleuse.collector.model.accounts import Account, Role
@@ -57,7 +57,7 @@ class PageContext:
     desk: Desk | None = None
     """None: an application without figures, in tests of the snapshot alone."""
     open_store: OpenReadStore | None = None
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = unix_seconds
     """Unix seconds."""
     scrape: LastScrape = field(default_factory=LastScrape)
     results: dict[str, tuple[object, Any]] = field(default_factory=dict)

@@ -64,13 +64,14 @@ def _of_collector(store: ReadStore, look: Look, now: datetime) -> Iterator[Check
     is_sealed = bool(settings.backup.key_file)
     seen = settings.backup.key_file or w("deploy.sealed_not")
     yield CheckItem("sealed", is_sealed, seen, "" if is_sealed else _SEAL)
+    # Before the backup, which would hold the key.
+    keys = root_key_files(settings.data_dir)
+    yield CheckItem("root_key", not keys, ", ".join(map(str, keys)) or w("deploy.root_key_away"))
     made = last_backup(store.data.data_kind())
     is_recent = made is not None and BY_NAME["backup_old"].severity_of((now - made).total_seconds()) is None
     seen = w("deploy.backup_never") if made is None else w("deploy.backup_on", day=w.long_day(made.date()))
     command = "" if is_recent else "systemctl enable --now veilleuse-backup.timer"
     yield CheckItem("backup", is_recent, seen, command)
-    keys = root_key_files(settings.data_dir)
-    yield CheckItem("root_key", not keys, ", ".join(map(str, keys)) or w("deploy.root_key_away"))
 
 
 def _of_fleet(store: ReadStore, look: Look) -> Iterator[CheckItem]:
