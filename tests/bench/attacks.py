@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.promises.support import restored_months, telework_days
+
 
 class Case(NamedTuple):
     """One attack."""
@@ -31,7 +33,20 @@ class Case(NamedTuple):
     """Run the attack in an empty folder; return what it gives, in words."""
 
 
-CASES: tuple[Case, ...] = ()
+CASES: tuple[Case, ...] = (
+    Case(
+        5,
+        "telework days of one person beside ten of a branch",
+        "solved as 2.0 days of one person; 3 different answer(s) for 3 possible days",
+        telework_days.measure,
+    ),
+    Case(
+        6,
+        "a month published again after a restore",
+        "9.9 kWh of 1 machine by subtraction",
+        restored_months.measure,
+    ),
+)
 
 
 def main() -> int:
