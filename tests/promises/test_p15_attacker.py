@@ -50,6 +50,7 @@ from tests.promises.support.stories import (
 )
 from tests.support.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.account import group_sums
+from veilleuse.collector.disclosure.parts import ScreenRule
 from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.accounts import Role
@@ -383,7 +384,7 @@ def test_the_attacker_takes_out_watts_that_everybody_knows(
     """The machines of a story are isolated where the product does not know the public watts."""
     for module in (group_sums, release_tables):
         monkeypatch.setattr(module, "rates_of", lambda _: ())
-    monkeypatch.setattr(release_tables.ScreenRule, "allows", lambda *_: True)
+    monkeypatch.setattr(ScreenRule, "allows", lambda *_: True)
     with Watched(tmp_path, 1) as data:
         isolated = story(data)
         found = solved(data)

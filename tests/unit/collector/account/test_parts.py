@@ -414,5 +414,5 @@ def test_no_weights_of_screens_and_of_times_isolate_few(pcs: list[tuple[int, int
     shown = [
         one for one, hosts in zip(told, of_entity, strict=True) if len(one) >= k and rule.allows(hosts, k)
     ]
-    row = Row(0, "api", "", frozenset(), "", {}, {})
-    assert smallest([Equation(row, "", one, {}, {}) for one in (*rows, *shown)], k) is None
+    of = Row(0, "api", "", frozenset(), "", {}, {})
+    assert smallest([Equation(of, "", one, {}, {}) for one in (*rows, *shown)], k) is None
