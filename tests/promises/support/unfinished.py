@@ -28,7 +28,7 @@ from tests.support.waiting import until
 
 PORT: Final = 8640
 TOKEN: Final = "0123456789abcdef0123456789abcdef"
-SOCKETS: Final = 2_560
+SOCKETS: Final = 3_000
 """More than the number that shut the pages for everybody."""
 GIVE_UP_SECONDS: Final = 75.0
 DRIP_SECONDS: Final = 0.5
