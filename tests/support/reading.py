@@ -111,6 +111,10 @@ class Reading:
         )
         return token
 
+    async def keep_warm(self) -> None:
+        """Do what the server does beside its answers, without an end."""
+        await self._starlette.state.keep_warm()
+
     @property
     def routes(self) -> set[str]:
         """Return the paths of the application's routes."""
