@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.simulate import one as simulate_one
-from tests.promises.support import stories
+from tests.promises.support import restored_months, stories, telework_days
 from tests.promises.support.read_together import Watched
 from tests.promises.support.unfinished import measure as measure_unfinished
 from tests.promises.test_p15_attacker import leaks, solved
@@ -76,6 +76,18 @@ CASES: tuple[Case, ...] = (
         "13 laptops with a load in one step, one of them in another: its hours",
         f"1 isolated: {ALL_OUTLETS}",
         read_together(stories.steady_load),
+    ),
+    Case(
+        5,
+        "telework days of one person beside ten of a branch",
+        "solved as 2.0 days of one person; 3 different answer(s) for 3 possible days",
+        telework_days.measure,
+    ),
+    Case(
+        6,
+        "a month published again after a restore",
+        "9.9 kWh of 1 machine by subtraction",
+        restored_months.measure,
     ),
     Case(
         7,

@@ -166,9 +166,9 @@ def published_days(own: Iterable[Headcount], worked: int = WORKED_DAYS_PER_WEEK)
 
     The person-days of a declaration (users × days) are known by their cell alone: a multiple of what
     LEAST_TELEWORK_USERS people can reach at most, and the next one; the days of its middle are published.
-    None at all are published as 0. A declaration whose person-days differ by less than a cell from those that the
-    present cell was computed of keeps this cell. docs/methodology.md §8 shows that the days of fewer people
-    cannot be solved for.
+    None at all are published as 0. A declaration whose person-days differ by less than a cell from those that
+    the present cell was computed of keeps this cell. docs/methodology.md §8 shows that the days of fewer
+    people cannot be solved for.
     """
     cell = LEAST_TELEWORK_USERS * worked
     found: list[Fraction] = []

@@ -121,10 +121,10 @@ def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str
                 f"{min(taken)} is closed with its released months: what was computed anew could be subtracted from them"
             )
         known = context.store.publications.summaries()
-        taken = [one[:3] for one in known if since <= one.first and one.end <= until]
-        if not taken:
+        inside = [one for one in known if since <= one.first and one.end <= until]
+        if not inside:
             raise AdminError(f"nothing is published of {since} to {until}: see 'veilleuse published list'")
-        context.published.take_back(Key(*one) for one in taken)
+        context.published.take_back(Key(one.kind, one.first, one.end) for one in inside)
         gone = context.store.publications.take_back(since, until)
         context.note(who, f"published {since} to {until} taken back", why)
         return gone

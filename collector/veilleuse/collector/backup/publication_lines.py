@@ -60,7 +60,7 @@ class LineContents:
     def is_continued(self, number: int, line_hash: str) -> bool:
         """Return True when the file contains the line `number` of the database, or was rewritten since."""
         if not self.places:
-            return number == 0 and not self.missing
+            return False
         return self.places[0].number > number or any(
             place.number == number and place.line_hash == line_hash for place in self.places
         )
@@ -75,10 +75,12 @@ class LineContents:
             return "it is missing"
         if self.unreadable:
             return f"{self.unreadable} of its lines cannot be read"
+        if not self.places:
+            return "it has no line of this collector"
         if not self.is_continued(number, line_hash):
-            return "it does not hold what was written last: it is older, or another collector's"
+            return "it does not hold what was written last: it is older"
         numbers = [place.number for place in self.places]
-        whole = range(numbers[0], numbers[0] + len(numbers)) if numbers else range(0)
+        whole = range(numbers[0], numbers[0] + len(numbers))
         return "" if numbers == list(whole) else "lines of it are missing"
 
 
@@ -235,14 +237,14 @@ def key_facts(key: Key) -> dict[str, str]:
     return {"publication": str(key.publication), "first": str(key.first), "end": str(key.end)}
 
 
-def hold_facts(hold: PublicationHold) -> dict[str, Any]:
+def hold_facts(hold: PublicationHold | None) -> dict[str, Any]:
     """Return the fields of a HELD line."""
-    return {"hold": hold.to_json()}
+    return {"hold": hold.to_json() if hold else ""}
 
 
-def hold_from(line: Line) -> PublicationHold:
-    """Return the hold of a line that was checked when it was read."""
-    return PublicationHold.from_json(line["hold"])
+def hold_from(line: Line) -> PublicationHold | None:
+    """Return the hold of a line that was checked when it was read; None: nothing is held."""
+    return PublicationHold.from_json(line["hold"]) if line["hold"] else None
 
 
 def _parsed(data: bytes) -> dict[str, Any] | None:

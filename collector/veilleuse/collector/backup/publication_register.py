@@ -8,7 +8,8 @@ decision 0013. The file has one JSON object per line, appended and fsynced befor
 
 - `n`: its number. The database notes number and hash of the last line that it contains, as of the register.
 - `of`: the data directory to which it belongs; lines of other directories are left alone.
-- `kind`: `publication`, `taken_back` (one publication), or `held` (the hold in force).
+- `kind`: `publication`, `taken_back` (one publication), or `held` (the hold in force, or none: with it a file
+  begins).
 - `sha256`: start of the hash of the line without this field, so that damage inside a line is seen.
 
 Of each publication its last line counts. The file is rewritten when it is mostly earlier lines.
@@ -179,8 +180,8 @@ class PublicationRegister:
     def _take_hold(self, places: Iterable[Place]) -> None:
         """Take the hold of the file, else of the database."""
         for place in places:
-            if place.kind == HELD:
-                self._put_hold(hold_from(self._file.read(place)))
+            if place.kind == HELD and (hold := hold_from(self._file.read(place))) is not None:
+                self._put_hold(hold)
         text = self._registry.data_kind().extra.get(HOLD_NOTE)
         if self.hold is None and text is not None:
             with suppress(ValueError):
@@ -201,8 +202,7 @@ class PublicationRegister:
 
     def _known(self, publications: Publications) -> Iterator[Line]:
         """Yield the lines of all that the database contains."""
-        if self.hold is not None:
-            yield {"kind": HELD, **hold_facts(self.hold)}
+        yield {"kind": HELD, **hold_facts(self.hold)}
         for summary in publications.summaries():
             one = publications.find(summary.kind, summary.first, summary.end)
             if one is not None:

@@ -117,9 +117,9 @@ class PublicationCache(Generic[T]):
         """Return the published figures of [first, end); if there are none, make them with `make` and publish
         them.
 
-        None while a restore holds the period. Empty figures are returned without publishing, and made again the next day. None while they cannot be
-        made, after a publication under another rule or an older format, or without `make`. Raises
-        StoreDamaged, StoreTooNew, AdminError, and the errors of `make`.
+        Empty figures are returned without publishing, and made again the next day. None while they cannot be
+        made or a restore holds the period, after a publication under another rule or an older format, or
+        without `make`. Raises StoreDamaged, StoreTooNew, AdminError, and the errors of `make`.
         """
         found = self.read(first, end)
         if found is not None or make is None:
