@@ -21,7 +21,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ from veilleuse.collector.backup.publication_lines import (
 )
 from veilleuse.collector.enrolment.register import known_line
 from veilleuse.collector.errors import StoreFailing
+from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.publications import HOLD_NOTE, Publication, PublicationHold
 from veilleuse.collector.ports.months import Publications
 from veilleuse.collector.ports.registry import Registry
@@ -167,10 +168,12 @@ class PublicationRegister:
                 "file of publications is not whole: it is written anew",
                 extra={"path": str(self.path), "fault": fault},
             )
-        if fault and restored:
-            until = datetime.fromtimestamp(int(restored) / MILLISECONDS_PER_SECOND, UTC).date()
-            self._put_hold(PublicationHold(until, fault))
-        if fault:
+        if restored:
+            day = datetime.fromtimestamp(int(restored) / MILLISECONDS_PER_SECOND, UTC).date()
+            # A copy of the file may be older than the last publication: what was due by then is held too.
+            due = (day - timedelta(days=WAIT_DAYS)).replace(day=1)
+            self._put_hold(PublicationHold(day if fault else due, fault or "it may be an older copy"))
+        if fault or restored:
             with suppress(StoreFailing), self._translated():
                 self._rewrite(self._known(publications))
         self._note()
