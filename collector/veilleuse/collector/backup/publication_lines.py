@@ -91,7 +91,7 @@ class LineFile:
     path: Path
     of: int
     """Creation time of the data directory, Unix ms."""
-    bytes: int = 0
+    size: int = 0
     last: int = 0
     """Number of the last line; higher ones are free."""
     last_hash: str = ""
@@ -110,7 +110,7 @@ class LineFile:
         try:
             descriptor = open_owned(self.path, os.O_RDONLY)
         except FileNotFoundError:
-            self.bytes = 0
+            self.size = 0
             return LineContents(missing=True)
         with os.fdopen(descriptor, "rb") as file:
             offset = 0
@@ -123,7 +123,7 @@ class LineFile:
                 else:
                     places.append(_placed(line, offset, len(data)))
                 offset += len(data)
-            self.bytes = offset
+            self.size = offset
         if places and places[-1].number >= self.last:
             self.last, self.last_hash = places[-1].number, places[-1].line_hash
         return LineContents(tuple(places), unreadable)
@@ -155,7 +155,7 @@ class LineFile:
         if not size:
             sync_folder(self.path.parent)
         self.last, self.last_hash = last, last_hash
-        self.bytes = places[-1].offset + places[-1].bytes if places else size
+        self.size = places[-1].offset + places[-1].bytes if places else size
         return places
 
     def rewrite(self, lines: Iterable[Line]) -> list[Place]:
@@ -177,7 +177,7 @@ class LineFile:
         rename_owned(draft, self.path)
         sync_folder(self.path.parent)
         self.last, self.last_hash, self._others = last, last_hash, others
-        self.bytes = places[-1].offset + places[-1].bytes if places else offset
+        self.size = places[-1].offset + places[-1].bytes if places else offset
         return places
 
     def _write_all(self, descriptor: int, lines: Iterable[Line], offset: int) -> tuple[list[Place], int, str]:

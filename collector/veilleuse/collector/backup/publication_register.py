@@ -123,7 +123,7 @@ class PublicationRegister:
             for place in self._file.append(lines):
                 self._lines[place.key] = place
             live = sum(place.bytes for place in self._lines.values())
-            if self._file.bytes > GROWN * live + SPARE_BYTES:
+            if self._file.size > GROWN * live + SPARE_BYTES:
                 places = sorted(self._lines.values(), key=lambda place: place.number)
                 self._rewrite(self._file.read(place) for place in places)
         self._note()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -175,7 +176,7 @@ def test_what_cannot_be_noted_is_not_published(place, monkeypatch):
     size = place.file.stat().st_size
     with place.opened() as collector:
         with monkeypatch.context() as patched:
-            patched.setattr(publication_lines.os, "write", _full)
+            patched.setattr(publication_lines, "_write", _full)
             with pytest.raises(StoreFailing, match="No space left"):
                 publish(collector, kind="indicators")
         assert place.file.stat().st_size == size
@@ -184,7 +185,8 @@ def test_what_cannot_be_noted_is_not_published(place, monkeypatch):
     assert len(place.contents()) == 2
 
 
-def _full(*_: object) -> int:
+def _full(descriptor: int, data: bytes) -> None:
+    os.write(descriptor, data[: len(data) // 2])
     raise OSError(28, "No space left on device")
 
 
@@ -236,7 +238,7 @@ def test_the_word_of_an_operator_publishes(place):
                 collector.operations.perform("published_allow", asked | wrong)
         collector.operations.perform("published_allow", asked | {"why": "never published"})
         assert publish(collector, OTHER) == {"kept": True}
-        rows = collector.store.identity.connection.execute("SELECT what, why FROM journal").fetchall()  # type: ignore[attr-defined]
+        rows = collector.store.identity.connection.execute("SELECT what, why FROM journal").fetchall()
     assert (f"published {FIRST} to {END} allowed after a restore", "never published") in rows
     place.restore(clock.unix_milliseconds() + 1)
     assert place.contents() == [OTHER]
