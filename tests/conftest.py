@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Configure all tests: the fixture `golden`, temporary folders in memory, and no skipped test under CI."""
+"""Configure all tests: the date, the fixture `golden`, temporary folders in memory, and no skipped test under
+CI."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import gc
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -20,7 +22,8 @@ from hypothesis import settings
 
 import veilleuse.collector.sqlite_library  # noqa: F401  before any test imports sqlite3
 from tests.promises.results import Promises, figure
-from tests.support import memory
+from tests.support import clock, memory
+from tests.support.clock_use import CLOCK_USE
 
 __all__ = ["figure"]
 
@@ -35,6 +38,8 @@ os.environ["LC_ALL"] = "C.UTF-8"  # tests read messages; under a French locale t
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "fixtures" / "golden"
 PARTS = ("beside", "services")
+SHORT: Final = "not long"
+"""The selection of pyproject.toml. With another one, as `make test-long` has, the date is the machine's."""
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -57,13 +62,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest's own hook chooses the place of temporary folders
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the plug-in of the promises, and put temporary folders in memory."""
+    """Begin again at the fixed date, register the plug-in of the promises, and put temporary folders in
+    memory."""
+    if clock.LIBRARY is not None and "FAKETIME" not in os.environ and config.option.markexpr == SHORT:
+        config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **clock.environment_at(clock.FIXED)})
     config.pluginmanager.register(Promises(config), "promises")
+    if CLOCK_USE is not None:
+        config.pluginmanager.register(CLOCK_USE, "clock_use")
     if config.option.basetemp is None and (place := memory.place()) is not None:
         config.option.basetemp = place
         tempfile.tempdir = str(place.parent)
     elif hasattr(config, "workerinput") and memory.is_in(config.option.basetemp):
         tempfile.tempdir = str(memory.MEMORY)
+
+
+def pytest_report_header() -> str:
+    """Say at which date the tests run."""
+    date = f"clock: {clock.now():%Y-%m-%d %H:%M} UTC"
+    return date if clock.offset_seconds() else f"{date}, this machine's own"
 
 
 LONGEST: Final = "test_p16_one_figure.py"

@@ -262,7 +262,11 @@ def is_told(collector: Machine, line: str) -> bool:
 
 
 def copies_restore(installed: Installation, block: TypedBlock) -> None:
-    """On a machine that has the copies and the stick alone, the collector is what it was."""
+    """On a machine that has the copies and the stick alone, the collector is what it was.
+
+    The backup is older than the enrolment: the register, which the next morning's copy holds, knows it.
+    """
+    installed.other.run("/etc/cron.daily/veilleuse-copies")
     known = {host["agent_id"] for host in hosts(installed.collector)}
     files = sorted(installed.other.path(f"/srv/copies{BACKUPS}").iterdir())
     for file in files:

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.promises.support import previous
+from tests.support import clock
 from tests.support.authorities import Organisation
 from tests.support.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
 from tests.support.peers import peer
@@ -192,7 +194,7 @@ def real(folder: Path) -> Iterator[Stack]:
 def test_real_agents_follow_a_rotation(tmp_path: Path, release: str) -> None:
     """`veilleuse-agent send` follows a rotation: one agent renews during the overlap, the other returns after
     the switch."""
-    faketime = str(peer("faketime"))
+    peer("faketime")
     path = ""
     if release != "present":
         path = str(tmp_path / "released")
@@ -201,9 +203,9 @@ def test_real_agents_follow_a_rotation(tmp_path: Path, release: str) -> None:
 
     def run(stack: Stack, agent: dict[str, str], *arguments: str, hours: int = 0) -> int:
         """Run the agent with its clock `hours` ahead; two thirds of a certificate's life make it renew."""
-        ahead = [faketime, "-f", f"+{hours}h"] if hours else []
-        command = [*ahead, sys.executable, "-m", "veilleuse.agent", *arguments]
-        environment = stack.environment | agent
+        command = [sys.executable, "-m", "veilleuse.agent", *arguments]
+        ahead = clock.environment_at(clock.now() + timedelta(hours=hours)) if hours else {}
+        environment = stack.environment | agent | ahead
         done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
         return done.returncode
 

@@ -35,6 +35,7 @@ from tests.promises.support.indicator_equations import causes_at, tell_indicator
 from tests.promises.support.isolating import Column, Equation, Isolated, dominated, smallest
 from tests.promises.support.read_together import Key, Row, Watched, What
 from tests.promises.support.stories import (
+    ATTACKED,
     AUG,
     BUSY,
     IN_OCTOBER,
@@ -46,7 +47,6 @@ from tests.promises.support.stories import (
     YEARS,
     entities,
     late_install,
-    watts,
 )
 from tests.support.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.account import group_sums
@@ -376,19 +376,21 @@ def test_the_attacker_finds_a_month_that_is_told_twice(tmp_path: Path) -> None:
     assert isolated.machines == {hosts[13]}
 
 
+@pytest.mark.parametrize("story", ATTACKED, ids=lambda story: story.__name__)
 def test_the_attacker_takes_out_watts_that_everybody_knows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    story: Callable[[Watched], list[HostId]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The laptop of `watts` is isolated where the product does not know the public watts."""
+    """The machines of a story are isolated where the product does not know the public watts."""
     for module in (group_sums, release_tables):
         monkeypatch.setattr(module, "rates_of", lambda _: ())
+    monkeypatch.setattr(release_tables.ScreenRule, "allows", lambda *_: True)
     with Watched(tmp_path, 1) as data:
-        laptop = watts(data)
+        isolated = story(data)
         found = solved(data)
     explained(found)
-    isolated = smallest(of(found.equations, "reader", ("api",)), K)
-    assert isolated is not None
-    assert isolated.machines == set(laptop)
+    smallest_found = smallest(of(found.equations, "reader", ("api",)), K)
+    assert smallest_found is not None
+    assert smallest_found.machines == set(isolated)
 
 
 def test_the_attacker_solves_more_than_pairs() -> None:

@@ -20,7 +20,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from fractions import Fraction
 from html import unescape
 from pathlib import Path
@@ -47,7 +47,7 @@ from tests.promises.support.outlets import (
     value_of,
     xlsx_rows,
 )
-from tests.support.clock import now
+from tests.support.clock import environment_at
 from tests.support.peers import peer
 from tests.support.ports import free_ports
 from tests.support.processes import ran
@@ -113,21 +113,16 @@ class Fleet(Stack):
 
     def __init__(self, folder: Path) -> None:
         """Set the clock of all commands."""
-        (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-        behind = round((now() - TODAY) / timedelta(seconds=1))
-        clock = {"FAKETIME": f"-{behind}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        super().__init__(
-            folder, {"LD_PRELOAD": str(library), **clock, "VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "0"}
-        )
+        super().__init__(folder, environment_at(TODAY) | {"VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "0"})
         self.table = OneTable()
 
     def fill(self, hosts: int, seed: int) -> None:
-        """Simulate, on this machine's own clock (libfaketime makes it ten times slower), and publish."""
+        """Simulate and publish."""
         self.must("veilleuse", "init", "--simulated")
         size = ("--from", FIRST, "--days", str(DAYS), "--hosts", str(hosts), "--seed", str(seed))
         subprocess.run(
             [program("veilleuse"), "simulate", *size],
-            env={**self.environment, "LD_PRELOAD": ""},
+            env=self.environment,
             check=True,
             capture_output=True,
             timeout=PATIENCE_SECONDS,

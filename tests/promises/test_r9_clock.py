@@ -18,14 +18,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.clock import unix_milliseconds
+from tests.support.clock import LIBRARY, offset_seconds, unix_milliseconds
 from tests.support.fakes.metered import Metered, millijoules, refusals
 from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.model import Gap, Record, body_from_json
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
-LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 JUMPS = {
     "+1 h": HOUR,
     "-1 h": -HOUR,
@@ -109,14 +108,15 @@ def test_the_real_process_under_a_clock_that_jumps(tmp_path, figure):
     """The promise holds for the real process when libfaketime's file changes; monotonic time is untouched."""
     (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
     stamp, database = tmp_path / "faketime", tmp_path / "state" / "spool.db"
-    stamp.write_text("+0\n")
+    base = offset_seconds()
+    stamp.write_text(f"{base:+.0f}\n")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(PATIENCE_SECONDS)
         process = subprocess.Popen(
             [sys.executable, "-m", "veilleuse.agent", "run", "--config", str(tmp_path / "agent.toml")],
             env={
-                **os.environ,
+                **{name: value for name, value in os.environ.items() if name != "FAKETIME"},
                 "LD_PRELOAD": str(LIBRARY),
                 "FAKETIME_TIMESTAMP_FILE": str(stamp),
                 "FAKETIME_NO_CACHE": "1",
@@ -130,7 +130,8 @@ def test_the_real_process_under_a_clock_that_jumps(tmp_path, figure):
             assert manager.recv(100) == b"READY=1"
             begin = sign_of(database)["boottime"]
             processor = psutil.Process(process.pid).cpu_times()
-            for offset in ("+1h", "-1h", "+1d", "-1d", "1970-01-02 00:00:00", "+10y", "+0"):
+            offsets = (f"{base + jump / 1000:+.0f}" for jump in (*JUMPS.values(), 0))
+            for offset in ("1970-01-02 00:00:00", *offsets):
                 set_clock(stamp, offset, manager)
             spent = psutil.Process(process.pid).cpu_times()
         finally:

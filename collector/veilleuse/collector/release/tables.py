@@ -346,13 +346,13 @@ def _rows_of_uses(
         parts = [tally.parts(key, level, rates) for key, tally in cells.items()]
         rows = merge_along_path(parts, k, perimeters.__getitem__)
         if rows is not None and all(
-            _may_share([cells[key] for key in inside], level, rates, k) for inside in rows.values()
+            may_share([cells[key] for key in inside], level, rates, k) for inside in rows.values()
         ):
             return level, rows
     return Level((), NO_PARTS), {key: (key,) for key in cells}
 
 
-def _may_share(cells: Sequence[Tally], level: Level, rates: Rates, k: int) -> bool:
+def may_share(cells: Sequence[Tally], level: Level, rates: Rates, k: int) -> bool:
     """Return whether the parts of these cells together may be published beside each cell's total."""
     return len(cells) == 1 or (
         _energies_keep_enough(cells, level, rates, k)

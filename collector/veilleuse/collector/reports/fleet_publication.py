@@ -11,11 +11,11 @@ veilleuse.collector.app.month_publisher`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from veilleuse.collector import clock
 from veilleuse.collector.account.ghg_items import declarations, home_share
@@ -68,6 +68,14 @@ _RULED: Final = (Population.WORKSTATION, Population.CLASSROOM)
 _NEVER_AT_HOME: Final = (PowerContext.HOME, PowerContext.HOSTED)
 
 
+Tell: TypeAlias = Callable[[str, str], None]
+"""Takes a word of the words' list `step`, and the month or year."""
+
+
+def tell_nobody(_step: str, _at: str) -> None:
+    """Tell nobody."""
+
+
 class FleetPublisher:
     """Publishes what is due on one day."""
 
@@ -79,8 +87,13 @@ class FleetPublisher:
         today: date,
         targets: Targets | None = None,
         kept_months: int = RetentionSettings().pc_monthly_months,
+        tell: Tell = tell_nobody,
     ) -> None:
-        """Take the current `k`, the fewest machines of a published group, and how long months are kept."""
+        """Take the current `k`, the fewest machines of a published group, and how long months are kept.
+
+        `tell` hears of each step of each month, or of the fleet's year, before its work.
+        """
+        self._tell = tell
         self._sobriety, self._sources, self._publish = sources, sources.base, publish
         self._published, self._k, self._today = self._sources.published, k, today
         self._targets = targets or Targets()
@@ -130,14 +143,18 @@ class FleetPublisher:
 
     def _release(self, part: Slice) -> Month | None:
         """Return the published month; publish it where it is not. None: nothing is published of it."""
+        at = f"{part.first:%Y-%m}"
+        self._tell("release", at)
         is_stored = self._sources.closings.has_months(part.first, part.end, _RULED)
         make = partial(compute_month, self._sources, part, self._k) if is_stored else None
         found = self._months.figures(part.first, part.end, self._today, make)
         month = None if found is None or FORM.is_empty(found) else found
         if self._sources.closings.has_months(part.first, part.end, tuple(Population)):
+            self._tell("indicators", at)
             compute = partial(self._compute_indicators, part, month)
             indicators = self._indicators.figures(part.first, part.end, self._today, compute)
             if self._today - part.first < _OWN_KEPT:
+                self._tell("own_use", at)
                 own = partial(self._compute_own_use, part, month, indicators)
                 self._own.figures(part.first, part.end, self._today, own)
         return month
@@ -181,6 +198,7 @@ class FleetPublisher:
         return first < self._since and is_cut(self._sources.periods, first, end, self._sources.hosts)
 
     def _publish_fleet(self, months: list[Slice], contents: list[Month | None]) -> None:
+        self._tell("fleet", f"{months[0].first:%Y}")
         devices = [fleet_devices(self._sources, part, self._today) for part in months]
         powers = self._sources.declared_powers.powers
         declared = frozenset(one.device_class for one in powers)

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
 from typing import Final
@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.documents.text import words
@@ -45,10 +45,12 @@ from veilleuse.collector.web.access import (
 )
 from veilleuse.collector.web.api.description import api_page
 from veilleuse.collector.web.api.handlers import ApiContext
+from veilleuse.collector.web.desk import RETRY_SECONDS
 from veilleuse.collector.web.metrics.samples import hosts_exposition
 from veilleuse.collector.web.metrics.scrape import MetricsWriter
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.pages.frame import Look, PageContext, WebPage
+from veilleuse.collector.web.pages.preparation import Preparation, keep_warm
 from veilleuse.collector.web.pages.table import PAGES
 from veilleuse.collector.web.problems import Problem, problem_of_status, words_of
 from veilleuse.collector.web.sign_in import SIGN_IN, SIGN_OUT, local_path, sign_in_routes
@@ -129,7 +131,9 @@ class SecurityMiddleware:
         if is_open and route not in _PAGES_BY_PATH:
             return None
         try:
-            caller = await self._access_control.caller(request)  # an open page has the menu of who signed in
+            # an open page has the menu of who signed in
+            is_page = _is_page(request.scope["path"], route)
+            caller = await self._access_control.caller(request, is_page=is_page)
         except CollectorError as error:
             log.error("accounts unreadable", extra={"reason": str(error)})
             return None if is_open else self._page(request, 503)
@@ -171,6 +175,11 @@ _GUARDS: Final = {
 }
 
 
+def _is_page(path: str, route: str) -> bool:
+    """Tell whether a path is for people: one of the pages, or one that does not exist outside the API."""
+    return route in _PAGES_BY_PATH or (route == c.OTHER and not path.startswith("/api/"))
+
+
 @dataclass(frozen=True, slots=True)
 class HandlerContext:
     """Objects that the handlers share."""
@@ -179,6 +188,7 @@ class HandlerContext:
     version: str
     templates: Environment
     metrics: MetricsWriter
+    preparation: Preparation = field(default_factory=Preparation)
 
     @property
     def settings(self) -> CollectorSettings:
@@ -196,7 +206,7 @@ def make_app(
     open_store: OpenReadStore | None = None,
     clock: Callable[[], float] = unix_seconds,
     writer: MetricsWriter | None = None,
-) -> ASGIApp:
+) -> SecurityMiddleware:
     """Build the application. Without `api_context` it has no figures; without `access_control`, no accounts.
 
     `clock`: Unix seconds. `writer` answers /metrics; None makes one.
@@ -226,6 +236,7 @@ def make_app(
             Exception: _log_failure(context),
         },
     )
+    app.state.keep_warm = partial(keep_warm, pages, context.preparation)
     app.router.redirect_slashes = False  # behind a proxy a redirect would leave TLS, with the token
     return SecurityMiddleware(
         app, metrics_auth, context.metrics.durations, _error_page(context), access_control
@@ -239,17 +250,29 @@ def _page(context: HandlerContext, page: WebPage) -> Handler:
     async def show(request: Request) -> Response:
         """Answer a page of the table."""
         look = _look(context, request)
-        try:
+
+        async def make() -> Response | dict[str, object]:
             built = await page.build(look)
+            if isinstance(built, Response):
+                return built
+            return {**built, "simulated": page.guard is not Guard.OPEN and await look.is_simulated()}
+
+        try:
+            built = await context.preparation.build(look, make)
         except Problem as problem:
             return _html(context, "error.html", look, problem.status, text=problem.sentence(look.w))
-        if isinstance(built, Response):
-            return built
-        has_figures = page.guard is not Guard.OPEN
-        simulated = has_figures and await look.is_simulated()
-        return _html(context, f"{page.name}.html", look, simulated=simulated, **built)
+        if built is None:
+            return _not_ready(context, look)
+        return built if isinstance(built, Response) else _html(context, f"{page.name}.html", look, **built)
 
     return show
+
+
+def _not_ready(context: HandlerContext, look: Look) -> Response:
+    """Say that the figures are being prepared; the browser comes back by itself. A probe sees 503."""
+    response = _html(context, "not_ready.html", look, 503)
+    response.headers.update({"retry-after": str(RETRY_SECONDS), "refresh": str(RETRY_SECONDS)})
+    return response
 
 
 def _sign_in_page(context: HandlerContext, request: Request, code: int, error: str) -> Response:

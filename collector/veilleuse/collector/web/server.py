@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Callable, Coroutine
 from functools import partial
 from types import FrameType
 from typing import Any, Final
@@ -64,9 +65,15 @@ class OneTickServer(uvicorn.Server):
     _signalled: asyncio.Event | None = None
     _loop: asyncio.AbstractEventLoop | None = None
 
-    def __init__(self, config: uvicorn.Config, connections: Connections | None = None) -> None:
-        """Take uvicorn's configuration and the bounds of connections."""
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        connections: Connections | None = None,
+        background: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
+        """Take uvicorn's configuration, the bounds of connections, and what runs beside the answers."""
         super().__init__(config)
+        self._background = background
         self.bounds = Connections() if connections is None else connections
         self.server_state.connections = self.bounds  # type: ignore[assignment]  # all that uvicorn asks of a set
 
@@ -74,6 +81,7 @@ class OneTickServer(uvicorn.Server):
         """Tick until `should_exit`."""
         self._loop, self._signalled = asyncio.get_running_loop(), asyncio.Event()
         counter = 0
+        beside = self._loop.create_task(self._background()) if self._background else None
         while not await self.on_tick(counter):
             counter += _DATE_TICKS
             self.bounds.forget_arriving()
@@ -81,6 +89,8 @@ class OneTickServer(uvicorn.Server):
                 await asyncio.wait_for(self._signalled.wait(), TICK_SECONDS)
             except TimeoutError:
                 continue
+        if beside is not None:
+            beside.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note the signal in its handler, then wake the loop."""

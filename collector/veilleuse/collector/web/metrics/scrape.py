@@ -193,6 +193,8 @@ def _most(metric: Metric, places: int, zones: int, released: int) -> int:
         return 1
     if metric in _OF_A_ZONE:
         return zones
+    if metric is c.CHILD_KILLED:
+        return 2  # its values are of a month and of a year
     if metric in _OF_THE_GRID:
         return c.GRID_SERIES
     labels = [label for label in metric.labels if label not in {*c.GROUP, *c.RELEASED}]

@@ -1,0 +1,95 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Runs the tests that depend on the clock on days when dates go wrong: `make test-dates`.
+
+The first day runs all unit tests and records which of them read the clock (tests/support/clock_use.py); the
+other days run those. Each file of the tests with real services that reads the clock runs on one of the days,
+at which it is stays the same. libfaketime sets the clock; one line a day says what happened.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from tests.support import clock
+from tests.support.clock_use import FOLDER
+
+ROOT: Final = Path(__file__).parents[1]
+MOMENTS: Final = {
+    "2026-12-02 10:00": "more than 62 days after 1 October",
+    "2026-10-25 10:00": "the day of 25 hours",
+    "2026-12-31 23:50": "the year ends during the run",
+    "2027-01-01 10:00": "a year and its first month begin; week 53 of 2026",
+    "2027-01-04 10:00": "week 1 of 2027",
+    "2027-02-28 23:59": "the last minute of a short month",
+    "2027-03-28 10:00": "the day of 23 hours",
+    "2027-04-01 00:01": "the first minute of a month; the day before in UTC",
+    "2027-05-31 10:00": "the 31st of a month",
+    "2027-08-04 10:00": "the 4th of a month",
+    "2027-10-02 10:00": "the 2nd of a month: more than 62 days after 1 August",
+    "2027-10-31 02:30": "the hour that comes twice",
+    "2027-12-31 10:00": "the last day of a year",
+    "2028-02-29 10:00": "the day of leap years",
+}
+"""Moment in Paris → what is special about it."""
+PARIS: Final = ZoneInfo("Europe/Paris")
+RESULT: Final = re.compile(r"(\d+) (passed|failed|error)")
+
+
+def main() -> int:
+    """Run the days; returns 1 if a test failed on one of them."""
+    if clock.LIBRARY is None:
+        print("test-dates: needs libfaketime: apt-get install faketime", file=sys.stderr)
+        return 2
+    services = sorted(
+        file for folder in ("integration", "promises") for file in (ROOT / "tests" / folder).glob("test_*.py")
+    )
+    worst = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for at, (text, why) in enumerate(MOMENTS.items()):
+            moment = datetime.fromisoformat(text).replace(tzinfo=PARIS)
+            began, told = time.monotonic(), ""
+            for part, words in (("beside", []), ("services", services[at :: len(MOMENTS)])):
+                told += run(part, [str(file) for file in words], moment, Path(folder))
+            counts = dict.fromkeys(("passed", "failed", "error"), 0)
+            for number, kind in RESULT.findall(told):
+                counts[kind] += int(number)
+            failed = counts["failed"] + counts["error"]
+            seconds = time.monotonic() - began
+            print(
+                f"{text}  {counts['passed']:5} passed {failed:3} failed {seconds:5.0f} s  {why}", flush=True
+            )
+            if failed or not counts["passed"]:
+                worst = 1
+                print(told, flush=True)
+    return worst
+
+
+def run(part: str, words: list[str], moment: datetime, folder: Path) -> str:
+    """Run a part of the tests from a moment on; returns the lines of pytest about failures, and its last."""
+    processes = {"beside": (os.cpu_count() or 2) + 1, "services": 3}[part]
+    command = [sys.executable, "-m", "pytest", "-q", f"--part={part}", f"--numprocesses={processes}"]
+    command += ["--dist=loadfile", "--tb=short", *sys.argv[1:], *words]
+    uses = {} if part == "services" else {FOLDER: str(folder)}
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | clock.environment_at(moment) | uses,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    sys.exit(main())
