@@ -30,10 +30,10 @@ from veilleuse.collector.backup.publication_lines import (
     HELD,
     PUBLICATION,
     TAKEN_BACK,
-    Key,
     Line,
     LineFile,
-    Place,
+    LinePlace,
+    PublicationKey,
     hold_facts,
     hold_from,
     key_facts,
@@ -82,7 +82,7 @@ class PublicationRegister:
     path: Path
     _file: LineFile
     _registry: Registry
-    _lines: dict[Key, Place] = field(default_factory=dict)
+    _lines: dict[PublicationKey, LinePlace] = field(default_factory=dict)
     """Key → place of its last line; of one taken back, without content."""
     hold: PublicationHold | None = None
     trouble: str = ""
@@ -100,7 +100,7 @@ class PublicationRegister:
         """Note a publication durably. Raises StoreFailing: then it must not be stored."""
         self._append([{"kind": PUBLICATION, **publication_facts(one)}])
 
-    def take_back(self, keys: Iterable[Key]) -> None:
+    def take_back(self, keys: Iterable[PublicationKey]) -> None:
         """Note that publications are taken back. Raises StoreFailing."""
         self._append([{"kind": TAKEN_BACK, **key_facts(key)} for key in keys])
 
@@ -180,7 +180,7 @@ class PublicationRegister:
         if restored:
             self._registry.put_meta(JUDGED_NOTE, restored)
 
-    def _take_hold(self, places: Iterable[Place]) -> None:
+    def _take_hold(self, places: Iterable[LinePlace]) -> None:
         """Take the hold of the file, else of the database."""
         for place in places:
             if place.kind == HELD and (hold := hold_from(self._file.read(place))) is not None:
@@ -190,7 +190,7 @@ class PublicationRegister:
             with suppress(ValueError):
                 self.hold = PublicationHold.from_json(text)
 
-    def _apply(self, publications: Publications, places: Iterable[Place], *, fill: bool = False) -> None:
+    def _apply(self, publications: Publications, places: Iterable[LinePlace], *, fill: bool = False) -> None:
         """Store what these lines say; `fill`: only where the database has nothing."""
         for place in places:
             if place.kind == PUBLICATION:
@@ -248,5 +248,5 @@ def open_publication_register(
     return opened
 
 
-def _key(one: Publication) -> Key:
-    return Key(one.kind, one.first, one.end)
+def _key(one: Publication) -> PublicationKey:
+    return PublicationKey(one.kind, one.first, one.end)
