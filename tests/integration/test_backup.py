@@ -144,8 +144,8 @@ def test_a_full_disk_is_one_line(tmp_path, request):
 
 @pytest.mark.promise("P15")
 def test_a_lost_host_publishes_no_month_twice(tmp_path, figure):
-    """A month is published, a machine forgotten, the host lost and restored with the register beside which the
-    month lies: the reader's account gets the same month again, and subtracts nothing."""
+    """A month is published, a machine forgotten, the host lost and restored with the register beside which
+    the month lies: the reader's account gets the same month again, and subtracts nothing."""
     told = measure(tmp_path)
     figure(f"{told} after a restore of a backup from before the publication")
     assert told == "0 machines by subtraction"
@@ -153,8 +153,9 @@ def test_a_lost_host_publishes_no_month_twice(tmp_path, figure):
 
 @pytest.mark.promise("P15")
 def test_a_lost_host_without_the_file_waits_for_the_operator(tmp_path):
-    """Where the file of publications is lost too, the restore, `doctor` and the first page name the month, which
-    stays unpublished until an operator allows it. The restore names what else is gone, and the replaced files."""
+    """Where the file of publications is lost too, the restore, `doctor` and the first page name the month,
+    which stays unpublished until an operator allows it. The restore names what else is gone, and the replaced
+    files."""
     with LostHost(tmp_path) as host:
         host.start()
         host.wait_until_published()

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -331,9 +332,14 @@ def test_ctrl_c_at_any_moment_is_a_clean_end(tmp_path, number):
         0 if number % 2 == 0 else random.Random(number).uniform(0, 10)
     )
     with Stack(tmp_path) as stack:
-        pressed = press_ctrl_c(stack, lambda _, seconds: seconds >= moment)
+        pressed = press_ctrl_c(stack, partial(is_at, moment))
         print(f"Ctrl-C {number} after {moment:.3f} s: exit code {pressed.code}")
         assert wrong_with(pressed, stack) == [], pressed.shown[-3000:]
+
+
+def is_at(moment: float, _shown: bytes, seconds: float) -> bool:
+    """Tell whether a moment has come."""
+    return seconds >= moment
 
 
 def test_ctrl_c_as_the_launcher_starts_is_a_clean_end(tmp_path):
@@ -341,7 +347,7 @@ def test_ctrl_c_as_the_launcher_starts_is_a_clean_end(tmp_path):
     ends = []
     with Stack(tmp_path) as stack:
         for moment in range(0, 400, 20):
-            pressed = press_ctrl_c(stack, lambda _, seconds, moment=moment: seconds * 1_000 >= moment)
+            pressed = press_ctrl_c(stack, partial(is_at, moment / 1_000))
             assert wrong_with(pressed, stack) == [], (moment, pressed.shown[-3000:])
             ends.append(pressed.code)
     print(ends)

@@ -13,8 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from veilleuse.collector.http_headers import PROXY_SECRET_HEADER, check_account_header
-from veilleuse.wire.address import check_addresses, is_host_name, split_address
+from veilleuse.wire.address import check_account_header, check_addresses, is_host_name, split_address
 from veilleuse.wire.limits import (
     CPU_BUCKET_EDGES_PERCENT,
     IDLE_RUN_EDGES_MINUTES,
@@ -25,6 +24,8 @@ from veilleuse.wire.settings_file import Section, describe, load, setting
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE"
 DEFAULT_FILE: Final = Path("/etc/veilleuse/collector.toml")
+PROXY_SECRET_HEADER: Final = "X-Veilleuse-Proxy-Secret"
+"""Header in which a reverse proxy shows the secret of `http.proxy_secret_file`."""
 RETIRED: Final[Mapping[str, str]] = {}
 """Key of an earlier version → `since VERSION: why, and what to do`. Logged when the service starts; never an
 error."""

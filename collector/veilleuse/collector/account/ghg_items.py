@@ -174,11 +174,11 @@ def published_days(own: Iterable[Headcount], worked: int = WORKED_DAYS_PER_WEEK)
     found: list[Fraction] = []
     basis, low = Fraction(0), Fraction(0)
     for one in own:
-        most = one.users * worked
-        declared = min(one.users * Fraction(one.telework_days_per_week or Decimal(0)), Fraction(most))
+        most = Fraction(one.users * worked)
+        declared = min(one.users * Fraction(one.telework_days_per_week or Decimal(0)), most)
         if not declared or not basis or abs(declared - basis) >= cell or low >= most:
             basis, low = declared, Fraction(declared // cell * cell)
-        middle = (low + min(low + cell, most)) / 2 if low < most else Fraction(most)
+        middle = (low + min(low + cell, most)) / 2 if low < most else most
         found.append(middle / one.users if declared else Fraction(0))
     return found
 

@@ -21,7 +21,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,10 +30,10 @@ from veilleuse.collector.backup.publication_lines import (
     HELD,
     PUBLICATION,
     TAKEN_BACK,
-    Key,
     Line,
     LineFile,
-    Place,
+    LinePlace,
+    PublicationKey,
     hold_facts,
     hold_from,
     key_facts,
@@ -42,6 +42,7 @@ from veilleuse.collector.backup.publication_lines import (
 )
 from veilleuse.collector.enrolment.register import known_line
 from veilleuse.collector.errors import StoreFailing
+from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.publications import HOLD_NOTE, Publication, PublicationHold
 from veilleuse.collector.ports.months import Publications
 from veilleuse.collector.ports.registry import Registry
@@ -81,7 +82,7 @@ class PublicationRegister:
     path: Path
     _file: LineFile
     _registry: Registry
-    _lines: dict[Key, Place] = field(default_factory=dict)
+    _lines: dict[PublicationKey, LinePlace] = field(default_factory=dict)
     """Key → place of its last line; of one taken back, without content."""
     hold: PublicationHold | None = None
     trouble: str = ""
@@ -99,7 +100,7 @@ class PublicationRegister:
         """Note a publication durably. Raises StoreFailing: then it must not be stored."""
         self._append([{"kind": PUBLICATION, **publication_facts(one)}])
 
-    def take_back(self, keys: Iterable[Key]) -> None:
+    def take_back(self, keys: Iterable[PublicationKey]) -> None:
         """Note that publications are taken back. Raises StoreFailing."""
         self._append([{"kind": TAKEN_BACK, **key_facts(key)} for key in keys])
 
@@ -122,7 +123,7 @@ class PublicationRegister:
             for place in self._file.append(lines):
                 self._lines[place.key] = place
             live = sum(place.bytes for place in self._lines.values())
-            if self._file.bytes > GROWN * live + SPARE_BYTES:
+            if self._file.size > GROWN * live + SPARE_BYTES:
                 places = sorted(self._lines.values(), key=lambda place: place.number)
                 self._rewrite(self._file.read(place) for place in places)
         self._note()
@@ -167,17 +168,19 @@ class PublicationRegister:
                 "file of publications is not whole: it is written anew",
                 extra={"path": str(self.path), "fault": fault},
             )
-        if fault and restored:
-            until = datetime.fromtimestamp(int(restored) / MILLISECONDS_PER_SECOND, UTC).date()
-            self._put_hold(PublicationHold(until, fault))
-        if fault:
+        if restored:
+            day = datetime.fromtimestamp(int(restored) / MILLISECONDS_PER_SECOND, UTC).date()
+            # A copy of the file may be older than the last publication: what was due by then is held too.
+            due = (day - timedelta(days=WAIT_DAYS)).replace(day=1)
+            self._put_hold(PublicationHold(day if fault else due, fault or "it may be an older copy"))
+        if fault or restored:
             with suppress(StoreFailing), self._translated():
                 self._rewrite(self._known(publications))
         self._note()
         if restored:
             self._registry.put_meta(JUDGED_NOTE, restored)
 
-    def _take_hold(self, places: Iterable[Place]) -> None:
+    def _take_hold(self, places: Iterable[LinePlace]) -> None:
         """Take the hold of the file, else of the database."""
         for place in places:
             if place.kind == HELD and (hold := hold_from(self._file.read(place))) is not None:
@@ -187,7 +190,7 @@ class PublicationRegister:
             with suppress(ValueError):
                 self.hold = PublicationHold.from_json(text)
 
-    def _apply(self, publications: Publications, places: Iterable[Place], *, fill: bool = False) -> None:
+    def _apply(self, publications: Publications, places: Iterable[LinePlace], *, fill: bool = False) -> None:
         """Store what these lines say; `fill`: only where the database has nothing."""
         for place in places:
             if place.kind == PUBLICATION:
@@ -245,5 +248,5 @@ def open_publication_register(
     return opened
 
 
-def _key(one: Publication) -> Key:
-    return Key(one.kind, one.first, one.end)
+def _key(one: Publication) -> PublicationKey:
+    return PublicationKey(one.kind, one.first, one.end)

@@ -71,9 +71,11 @@ def publisher(data_dir: Path, timeout_seconds: float = TIMEOUT_SECONDS) -> Publi
 def held_months(published: PublicationReader, closings: ClosedYearReader, since: date) -> tuple[date, ...]:
     """Return the first day of each month from `since` on that a restore holds, oldest first."""
     found: list[date] = []
-    hold = published.hold()
+    hold, definitive = published.hold(), closings.definitive_years()
     end = hold.until.replace(day=1) if hold else since
     while hold is not None and (first := add_months(end, -1)) >= since:
+        if first.year in definitive:
+            break
         if is_held(published, hold, first, end) and closings.has_months(first, end, tuple(Population)):
             found.insert(0, first)
         end = first

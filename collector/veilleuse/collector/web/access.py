@@ -24,10 +24,9 @@ from starlette.requests import Request
 from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.enrolment.tokens import Address, FailureLimiter
 from veilleuse.collector.errors import CollectorError, ConfigurationError, EnrolmentRefused
-from veilleuse.collector.http_headers import PROXY_SECRET_HEADER
 from veilleuse.collector.model.accounts import TOKEN_PREFIX, Account, Role, day_number, token_sha256
 from veilleuse.collector.ports.registry import AccountReader
-from veilleuse.collector.settings import Http
+from veilleuse.collector.settings import PROXY_SECRET_HEADER, Http
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES
 from veilleuse.collector.web.sessions import Sessions
 from veilleuse.wire.address import is_loopback, split_address

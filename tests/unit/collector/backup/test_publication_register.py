@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import pytest
 
 from tests.support import clock
 from tests.support.machines import settings_in
-from tests.unit.collector.cli.test_published import GOLDEN, last_month, publish
+from tests.unit.collector.cli.test_published import GOLDEN
+from tests.unit.collector.cli.test_published import publish as publish_last
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.backup import publication_lines
 from veilleuse.collector.backup.notes import RESTORE_NOTE
@@ -26,7 +27,16 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.connection import Database
 
 OTHER = GOLDEN.replace('"hosts":12', '"hosts":13')
+END = (clock.today().replace(day=1) - timedelta(days=1)).replace(day=1)
+FIRST = (END - timedelta(days=1)).replace(day=1)
+"""A month that was due before today."""
 DATABASES = ("data.db", "identity.db")
+
+
+def publish(collector: Collector, content: str = GOLDEN, **changed: Any) -> Any:
+    """Publish the month."""
+    month = {"first": FIRST.isoformat(), "end": END.isoformat()}
+    return publish_last(collector, content, **(month | changed))
 
 
 class Place:
@@ -61,7 +71,7 @@ class Place:
             database.write("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", *note)  # fmt: skip
 
     def publish(self, content: str = GOLDEN, **changed: Any) -> None:
-        """Publish the last month."""
+        """Publish the month."""
         with self.opened() as collector:
             publish(collector, content, **changed)
 
@@ -91,14 +101,13 @@ def place(tmp_path: Path) -> Place:
 
 def held(place: Place) -> None:
     """Assert that the last month stays unpublished, and later ones do not."""
-    first, end = last_month()
     with place.opened() as collector:
         with pytest.raises(AdminError, match="stays unpublished since the restore"):
             publish(collector, OTHER)
         hold = collector.store.publications
         assert hold.summaries() == ()
         assert collector.operations.context.published.hold is not None
-        assert not collector.operations.context.published.hold.covers(end, date(end.year + 1, 1, 1))
+        assert not collector.operations.context.published.hold.covers(END, date(END.year + 1, 1, 1))
 
 
 def test_a_restore_reads_back_what_was_published(place):
@@ -110,18 +119,33 @@ def test_a_restore_reads_back_what_was_published(place):
     assert place.contents() == [GOLDEN]
 
 
+def test_a_copy_may_be_older_than_the_last_publication(place):
+    """A month that was due before the restore and is not in a whole file stays unpublished: the file may be a
+    copy from before its publication. One that was not due is published."""
+    whole = place.file.read_bytes()
+    place.file.write_bytes(whole.splitlines(keepends=True)[0])
+    place.restore()
+    assert place.fault() == ""
+    with place.opened() as collector, pytest.raises(AdminError, match="stays unpublished"):
+        publish(collector, OTHER)
+    due = round(datetime(END.year, END.month, 2, tzinfo=UTC).timestamp() * 1000)
+    place.file.write_bytes(whole.splitlines(keepends=True)[0])
+    place.restore(due)
+    place.publish(OTHER)
+    assert place.contents() == [OTHER]
+
+
 def test_a_take_back_is_read_back(place):
     """After a take-back and another publication, a restore of either backup gives the second content."""
-    first, end = last_month()
     place.backup()
     with place.opened() as collector:
-        asked = {"first": first.isoformat(), "end": end.isoformat(), "who": "w", "why": "wrong"}
+        asked = {"first": FIRST.isoformat(), "end": END.isoformat(), "who": "w", "why": "wrong"}
         collector.operations.perform("published_take_back", asked)
-    before = place.file.read_bytes()
     place.restore()
     assert place.contents() == []
-    place.publish(OTHER)
-    assert place.file.read_bytes().startswith(before)
+    with place.opened() as collector:
+        collector.operations.perform("published_allow", asked)
+        publish(collector, OTHER)
     place.restore()
     assert place.contents() == [OTHER]
 
@@ -152,7 +176,7 @@ def test_what_cannot_be_noted_is_not_published(place, monkeypatch):
     size = place.file.stat().st_size
     with place.opened() as collector:
         with monkeypatch.context() as patched:
-            patched.setattr(publication_lines.os, "write", _full)
+            patched.setattr(publication_lines, "_write", _full)
             with pytest.raises(StoreFailing, match="No space left"):
                 publish(collector, kind="indicators")
         assert place.file.stat().st_size == size
@@ -161,7 +185,8 @@ def test_what_cannot_be_noted_is_not_published(place, monkeypatch):
     assert len(place.contents()) == 2
 
 
-def _full(*_: object) -> int:
+def _full(descriptor: int, data: bytes) -> None:
+    os.write(descriptor, data[: len(data) // 2])
     raise OSError(28, "No space left on device")
 
 
@@ -204,18 +229,17 @@ def test_a_month_that_may_have_been_published_stays_unpublished(place, damage, t
 
 def test_the_word_of_an_operator_publishes(place):
     """With a reason, in the access journal, a held month is published; without one it is not."""
-    first, end = last_month()
     place.file.unlink()
     place.restore()
-    asked = {"first": first.isoformat(), "end": end.isoformat(), "who": "w"}
+    asked = {"first": FIRST.isoformat(), "end": END.isoformat(), "who": "w"}
     with place.opened() as collector:
-        for wrong in ({"why": " "}, {"why": "x", "first": end.isoformat()}):
+        for wrong in ({"why": " "}, {"why": "x", "first": END.isoformat()}):
             with pytest.raises(AdminError):
                 collector.operations.perform("published_allow", asked | wrong)
         collector.operations.perform("published_allow", asked | {"why": "never published"})
         assert publish(collector, OTHER) == {"kept": True}
-        rows = collector.store.identity.connection.execute("SELECT what, why FROM journal").fetchall()  # type: ignore[attr-defined]
-    assert (f"published {first} to {end} allowed after a restore", "never published") in rows
+        rows = collector.store.identity.connection.execute("SELECT what, why FROM journal").fetchall()
+    assert (f"published {FIRST} to {END} allowed after a restore", "never published") in rows
     place.restore(clock.unix_milliseconds() + 1)
     assert place.contents() == [OTHER]
 
@@ -242,7 +266,7 @@ def test_a_file_that_cannot_be_read_publishes_nothing(place):
             publish(collector, OTHER)
     place.file.rmdir()
     place.file.write_bytes(kept)
-    os.chmod(place.file, 0o600)
+    place.file.chmod(0o600)
     assert place.contents() == [GOLDEN]
 
 

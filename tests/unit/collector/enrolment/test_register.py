@@ -27,7 +27,6 @@ from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResu
 from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import NotAuthorised, StoreFailing
-from veilleuse.collector.model.accounts import Account
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.settings import CollectorSettings
 
@@ -479,31 +478,3 @@ def test_a_line_that_puts_out_lets_nobody_in(place):
         file.write(json.dumps(forged) + "\n")
     with place.opened() as desk:
         assert desk.standing(host) == "suspended"
-
-
-def test_accounts_are_known_again(place):
-    """After a restore, an account that was created since is the same, but for what it read; a revoked one is
-    revoked, and a new one has its name."""
-    with place.opened() as desk:
-        old = desk.perform("account_create", {"name": "old"})
-        desk.perform("account_create", {"name": "early"})
-    place.backup()
-    with place.opened() as desk:
-        desk.perform("account_create", {"name": "late", "entities": ["A", "B"], "days": 9})
-        desk.perform("account_revoke", {"account": "old"})
-        desk.perform("account_create", {"name": "old", "role": "owner"})
-        accounts = desk.collector.store.accounts.accounts()
-    assert old["token"] not in place.register.read_text()
-    for _ in range(2):
-        place.restore()
-        with place.opened() as desk:
-            again = desk.collector.store.accounts.accounts()
-            assert {facts(one) for one in again} == {facts(one) for one in accounts}
-        with place.opened() as desk:
-            assert desk.collector.store.accounts.accounts() == again
-
-
-def facts(one: Account) -> tuple[object, ...]:
-    """Return what must come back of an account."""
-    ended = one.revoked_unix_milliseconds is not None
-    return one.name, one.role, one.entities, one.token_sha256, one.expires_unix_milliseconds, ended

@@ -14,7 +14,7 @@ from tests.support.filled import Filled
 from tests.support.reading import Reading
 from veilleuse.collector.errors import ConfigurationError
 from veilleuse.collector.model.accounts import Role, token_sha256
-from veilleuse.collector.settings import Http, read_settings
+from veilleuse.collector.settings import CollectorSettings, Http, read_settings
 from veilleuse.collector.web.access import COOKIE, read_metrics_auth
 from veilleuse.collector.web.sessions import MOST_OF_TOKEN, MOST_SESSIONS, SESSION_SECONDS, Sessions
 from veilleuse.collector.web.sign_in import FORM_BYTES, local_path
@@ -157,9 +157,8 @@ def test_sessions_have_an_end_and_a_bound():
     assert [sessions.token_sha256(one) for one in (theirs, first, rest[0])] == [others, None, mine]
     now[0] += SESSION_SECONDS
     assert sessions.token_sha256(theirs) is None
-    for number in range(MOST_SESSIONS + 1):
-        newest = sessions.begin(token_sha256(str(number)))
-    assert sessions.token_sha256(newest) == token_sha256(str(MOST_SESSIONS))
+    begun = [sessions.begin(token_sha256(str(number))) for number in range(MOST_SESSIONS + 1)]
+    assert [sessions.token_sha256(one) for one in begun[:2]] == [None, token_sha256("1")]
     assert len(sessions) == MOST_SESSIONS
 
 
@@ -195,10 +194,15 @@ BY_PROXY = {"x-veilleuse-proxy-secret": SECRET}
 @pytest.fixture
 def behind_proxy(tmp_path):
     """Give an application that leaves signing in to a reverse proxy with SECRET; `dsi` is an account."""
-    proxied = {"door_token": TOKEN, "proxy_secret": SECRET, "impatient": True, "hosts_metrics": True}
-    with Filled(tmp_path / "data") as data, Reading(data, account_header=HEADER, **proxied) as opened:
-        opened.account("dsi")
-        yield opened
+    with Filled(tmp_path / "data") as data:
+        settings = CollectorSettings(
+            data_dir=data.directory, http=Http(account_header=HEADER, hosts_metrics=True)
+        )
+        with Reading(
+            data, door_token=TOKEN, proxy_secret=SECRET, settings=settings, impatient=True
+        ) as opened:
+            opened.account("dsi")
+            yield opened
 
 
 def test_a_reverse_proxy_names_the_account(behind_proxy):
@@ -299,12 +303,12 @@ def test_the_secret_is_needed_and_is_a_secret(tmp_path):
     token.write_text(TOKEN)
     secret.write_text(SECRET + "\n")
     secret.chmod(0o600)
-    both = {"metrics_token_file": str(token), "proxy_secret_file": str(secret)}
-    assert read_metrics_auth(Http(account_header=HEADER, **both)).proxy_secret == SECRET
+    both = Http(metrics_token_file=str(token), proxy_secret_file=str(secret), account_header=HEADER)
+    assert read_metrics_auth(both).proxy_secret == SECRET
     with pytest.raises(ConfigurationError, match=r"account_header needs http\.proxy_secret_file"):
         read_metrics_auth(Http(account_header=HEADER, metrics_token_file=str(token)))
     with pytest.raises(ConfigurationError, match=r"proxy_secret_file needs http\.metrics_token_file"):
         read_metrics_auth(Http(proxy_secret_file=str(secret)))
     secret.chmod(0o640)
     with pytest.raises(ConfigurationError, match="chmod 600"):
-        read_metrics_auth(Http(**both))
+        read_metrics_auth(both)
