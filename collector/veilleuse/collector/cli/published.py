@@ -81,7 +81,7 @@ def allow(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have the months inside [FROM, TO) published that stay unpublished since a restore.
+    """Publish the months that a restore holds.
 
     Anyone with figures that were published before can subtract: the difference is the machines that came
     late, moved or were forgotten since.
