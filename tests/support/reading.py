@@ -19,6 +19,7 @@ from starlette.routing import Route
 from tests.support.clock import unix_seconds
 from tests.support.filled import Filled
 from tests.support.publishing import monthly_figures
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.accounts import Role, new_token, token_sha256
@@ -32,6 +33,7 @@ from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.app import SecurityMiddleware, make_app
 from veilleuse.collector.web.desk import Desk
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
+from veilleuse.collector.web.pages.preparation import Preparation
 
 DAY = 86_400_000
 DOOR_TOKEN = "0123456789abcdef0123456789abcdef"
@@ -89,6 +91,7 @@ class Reading:
         worked_out = found.figures, found.month, found.is_of_older_rule, found.month_facts
         outlook = SnapshotCache(outlook_reader, self.settings, clock, *worked_out)
         self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, self.access, open_store, clock)
+        self.preparation.look_seconds = PATIENCE_SECONDS  # on a slow machine a page is still its figures
 
     def __enter__(self) -> Self:
         return self
@@ -110,6 +113,13 @@ class Reading:
             expires_unix_milliseconds=now + round(days * DAY),
         )
         return token
+
+    @property
+    def preparation(self) -> Preparation:
+        """Return what prepares the application's pages."""
+        found = self._starlette.state.preparation
+        assert isinstance(found, Preparation)
+        return found
 
     async def keep_warm(self) -> None:
         """Do what the server does beside its answers, without an end."""

@@ -236,6 +236,7 @@ def make_app(
             Exception: _log_failure(context),
         },
     )
+    app.state.preparation = context.preparation
     app.state.keep_warm = partial(keep_warm, pages, context.preparation)
     app.router.redirect_slashes = False  # behind a proxy a redirect would leave TLS, with the token
     return SecurityMiddleware(

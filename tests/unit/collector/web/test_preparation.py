@@ -74,7 +74,7 @@ def test_a_long_look_says_that_figures_are_being_prepared_and_a_later_one_has_th
         return make(self, *words)
 
     monkeypatch.setattr(Figures, "document", slow)
-    monkeypatch.setattr(preparation, "LOOK_SECONDS", 0.2)
+    reading.preparation.look_seconds = 0.2
 
     async def scene(client: httpx.AsyncClient) -> None:
         for language in ("fr", "fr", "en"):

@@ -44,7 +44,9 @@ _PASSING: Final = frozenset({"busy", "too_slow", "too_many_requests"})
 class Preparation:
     """Builds the pages of one application. For one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, look_seconds: float = LOOK_SECONDS) -> None:
+        """Take the longest wait of one look; a download waits to its end."""
+        self.look_seconds = look_seconds
         self._builds: dict[Hashable, asyncio.Future[Any]] = {}
 
     async def build(self, look: Look, make: Callable[[], Awaitable[Any]]) -> Any | None:
@@ -56,7 +58,8 @@ class Preparation:
                 return None
             build = self._builds[key] = asyncio.ensure_future(persist(make))
             build.add_done_callback(lambda done: self._keep(key, done))
-        await asyncio.wait({build}, timeout=LOOK_SECONDS)
+        is_download = "format" in look.request.query_params
+        await asyncio.wait({build}, timeout=None if is_download else self.look_seconds)
         if not build.done():
             return None
         self._discard(key, build)
