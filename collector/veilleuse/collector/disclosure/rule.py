@@ -50,6 +50,8 @@ class DisclosureCell(Generic[K]):
     """
     constant: tuple[Mapping[HostId, int], ...] = ()
     """Contributions to such figures from a model: hosts count, the 85 % do not apply."""
+    is_listed: bool = False
+    """True where its machines are known to be enrolled: it merges also where nothing was heard of them."""
 
     @property
     def figures(self) -> tuple[Mapping[HostId, int], ...]:
@@ -58,8 +60,8 @@ class DisclosureCell(Generic[K]):
 
     @property
     def shows_something(self) -> bool:
-        """Tell if a machine contributed to a figure."""
-        return any(any(figure.values()) for figure in self.figures)
+        """Tell if a machine contributed to a figure, or the cell is listed."""
+        return self.is_listed or any(any(figure.values()) for figure in self.figures)
 
     def is_safe(self, k: int) -> bool:
         """Tell if every figure of the cell is safe."""
@@ -138,7 +140,8 @@ def merge_cells(cells: Sequence[DisclosureCell[Any]], key: K) -> DisclosureCell[
     beside = zip(*(cell.beside for cell in cells), strict=True)
     constant = zip(*(cell.constant for cell in cells), strict=True)
     whole = _sum(cell.contributions for cell in cells)
-    return DisclosureCell(key, whole, tuple(map(_sum, beside)), tuple(map(_sum, constant)))
+    is_listed = any(cell.is_listed for cell in cells)
+    return DisclosureCell(key, whole, tuple(map(_sum, beside)), tuple(map(_sum, constant)), is_listed)
 
 
 def _sum(figures: Iterable[Mapping[HostId, int]]) -> dict[HostId, int]:
