@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
@@ -260,7 +260,7 @@ class Tally:
             Detail.RUNS: all(is_nobodys_or_safe(one, k) for one in self.runs.values()),
             Detail.NIGHTS: is_nobodys_or_safe(self.nights, k),
             Detail.COVERAGE: self.may_publish_coverage(k),
-            Detail.DERIVED: self.may_publish_coverage(k) and self._may_publish_derived(k),
+            Detail.DERIVED: self.may_publish_coverage(k) and self.may_publish_derived(k),
         }
         return frozenset(detail for detail, is_told in safe.items() if not is_told)
 
@@ -272,9 +272,10 @@ class Tally:
         silent, never = self._silent()
         return is_nobodys_or_safe(silent | never, k) and is_nobodys_or_enough(never, k)
 
-    def may_publish_silence(self, k: int) -> bool:
-        """Return whether enrolled time less known time isolates no few machines among those that reported."""
-        return is_nobodys_or_safe(self._silent()[0], k)
+    def may_publish_silence(self, machines: Collection[HostId], k: int) -> bool:
+        """Return whether enrolled time less known time isolates no few of these machines."""
+        heard, never = self._silent()
+        return is_nobodys_or_safe({one: time for one, time in (heard | never).items() if one in machines}, k)
 
     def _silent(self) -> tuple[dict[HostId, int], dict[HostId, int]]:
         """Return the silent milliseconds of machines that reported, and of machines that never did."""
@@ -283,7 +284,7 @@ class Tally:
         never = {host_id: time for host_id, time in silent.items() if not known.get(host_id, 0)}
         return {host_id: time for host_id, time in silent.items() if host_id not in never}, never
 
-    def _may_publish_derived(self, k: int) -> bool:
+    def may_publish_derived(self, k: int) -> bool:
         """Return whether known time less time with energy isolates no few machines.
 
         Either no machine lacks energy, or k machines have energy for a part of their time. Up to a second per

@@ -58,6 +58,11 @@ class DisclosureCell(Generic[K]):
     """Hosts that the further condition is about."""
     allows: Callable[[Mapping[HostId, int], int], bool] | None = None
     """Further condition: tells if the cell of these members may be shown with this `k`."""
+    as_if: DisclosureCell[K] | None = None
+    """The cell as if its silent machines had been heard: what watts × time leave of it must be enough too.
+
+    Such a cell is of machines that are known to be enrolled: it merges also where nothing was heard of them.
+    """
 
     @property
     def figures(self) -> tuple[Mapping[HostId, int], ...]:
@@ -66,16 +71,16 @@ class DisclosureCell(Generic[K]):
 
     @property
     def shows_something(self) -> bool:
-        """Tell if a machine contributed to a figure."""
-        return any(any(figure.values()) for figure in self.figures)
+        """Tell if a machine contributed to a figure, or is known to be enrolled."""
+        return self.as_if is not None or any(any(figure.values()) for figure in self.figures)
 
     def is_safe(self, k: int) -> bool:
         """Tell if every figure of the cell is safe."""
         return (
             is_safe(self.contributions, k)
             and all(is_nobodys_or_safe(figure, k) for figure in self.beside)
-            and all(is_nobodys_or_enough(figure, k) for figure in self.constant)
             and self._keeps_enough(k)
+            and (self.as_if is None or self.as_if._keeps_enough(k))
             and (self.allows is None or self.allows(self.members, k))
         )
 
@@ -85,8 +90,11 @@ class DisclosureCell(Generic[K]):
         One part may leave `k` whatever the watts. Otherwise each leaves `k` or none, with the hosts that no
         watts remove.
         """
-        return always_left(self.left) >= k or all(
-            is_nobodys_or_enough({**figure, **self.unknown}, k) for part in self.left for figure in part
+        return all(is_nobodys_or_enough(figure, k) for figure in self.constant) and (
+            always_left(self.left) >= k
+            or all(
+                is_nobodys_or_enough({**figure, **self.unknown}, k) for part in self.left for figure in part
+            )
         )
 
 
@@ -163,6 +171,7 @@ def merge_cells(cells: Sequence[DisclosureCell[Any]], key: K) -> DisclosureCell[
     beside = zip(*(cell.beside for cell in cells), strict=True)
     constant = zip(*(cell.constant for cell in cells), strict=True)
     left = zip(*(cell.left for cell in cells), strict=True)
+    as_if = [cell.as_if for cell in cells if cell.as_if is not None]
     return DisclosureCell(
         key,
         _sum(cell.contributions for cell in cells),
@@ -172,6 +181,7 @@ def merge_cells(cells: Sequence[DisclosureCell[Any]], key: K) -> DisclosureCell[
         _sum(cell.unknown for cell in cells),
         _sum(cell.members for cell in cells),
         cells[0].allows,
+        merge_cells(as_if, key) if as_if else None,
     )
 
 

@@ -51,7 +51,7 @@ from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.own_use import OWN_USE, OwnMonth, build_own_use
 from veilleuse.collector.release.publications import PublicationCache, Publish, is_held
 from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart, MeasuredParts, Source
-from veilleuse.collector.release.tables import PARTITION, Month, make_month
+from veilleuse.collector.release.tables import PARTITION, Month, hosts_of_month, make_month
 from veilleuse.collector.reports.fleet_year import exempt_figures, fleet_devices, read_assumptions
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.machines import Stretch, machines_of
@@ -134,7 +134,7 @@ class FleetPublisher:
             months.append(part)
         contents = [self._release(part) for part in months]
         last = months[-1].end if months else first
-        is_measured = any(contents) or self._sources.closings.has_months(first, last, tuple(Population))
+        is_measured = any(contents) or self._sources.may_have_months(first, last)
         if fleet and is_measured and self._is_due(months):
             self._publish_fleet(months, contents)
         return waiting
@@ -149,7 +149,7 @@ class FleetPublisher:
         make = partial(compute_month, self._sources, part, self._k) if is_stored else None
         found = self._months.figures(part.first, part.end, self._today, make)
         month = None if found is None or FORM.is_empty(found) else found
-        if self._sources.closings.has_months(part.first, part.end, tuple(Population)):
+        if self._sources.may_have_months(part.first, part.end):
             self._tell("indicators", at)
             compute = partial(self._compute_indicators, part, month)
             indicators = self._indicators.figures(part.first, part.end, self._today, compute)
@@ -289,16 +289,15 @@ def _machines_of_month(
     by_inventory = _places_by_inventory(base, part)
     sites = {site.site: site for site in base.reader.sites()}
     stretch = Stretch((part.first, part.end), part.end, part.end - timedelta(days=1))
-    machines = tuple(
-        one
-        for one in _as_one(machines_of(sources, stretch, base.hosts, base.assets), base.same)
-        if one.population not in EXEMPT or one.host_id not in by_inventory
-    )
+    pcs = hosts_of_month(base.hosts, part, by_inventory)
+    servers = [host for host in base.hosts if host.population in EXEMPT and host.host_id not in by_inventory]
+    chosen = sorted((*pcs, *servers), key=lambda host: host.host_id)
+    machines = _as_one(machines_of(sources, stretch, chosen, base.assets), base.same)
     places = {
         host.host_id: key_of_host(host, sites[host.site], part.first, part.end).over() for host in base.hosts
     }
-    listed = places | by_inventory
-    servers = {
+    listed = places | {host_id: place.over() for host_id, place in by_inventory.items()}
+    of_servers = {
         one.host_id: places[one.host_id]._replace(
             entity=one.entity, site=one.site, power_context=one.power_context
         )
@@ -307,10 +306,11 @@ def _machines_of_month(
     }
     context = MonthContext(
         month or Month(part, (), (), (), ()),
-        {host_id: place.coarsen(PARTITION) for host_id, place in listed.items()} | servers,
+        {host_id: place.coarsen(PARTITION) for host_id, place in listed.items()} | of_servers,
         k,
         targets,
         _perimeter_of(base, part),
+        frozenset(base.same.get(host.host_id, host.host_id) for host in pcs),
     )
     return machines, context
 
@@ -362,6 +362,7 @@ def _places_by_inventory(sources: Sources, part: Slice) -> dict[HostId, GroupKey
 
 def _key_of(device: FleetDevice, host: Host) -> GroupKey:
     return GroupKey(
+        period_to=device.end_day,
         zone=device.zone,
         population=host.population,
         memo=host.facts.device_class is DeviceClass.VIRTUAL_MACHINE,

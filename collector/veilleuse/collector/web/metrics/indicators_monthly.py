@@ -179,7 +179,8 @@ class MonthlyFigures:
         """Compare the month that begins at `first` with the one before; find the next month's day."""
         with self._open_store() as store:
             k = self._settings.reporting.k_anonymity
-            newest = sources_of(store, self._settings.reporting).newest_months(k, today, most=1)
+            sources = sources_of(store, self._settings.reporting)
+            newest = sources.newest_months(k, today, most=1)
             due = newest[0].end if newest else None
             since = months_before(today, self._settings.retention.pc_monthly_months)
             held = held_months(self._published, store.closings, since)
@@ -188,9 +189,9 @@ class MonthlyFigures:
                 if due in held:
                     due = end
                     continue
-                if store.closings.has_months(due, end, tuple(Population)) or self._published.waits(due, end):
+                if sources.may_have_months(due, end) or self._published.waits(due, end):
                     break
-                due = end  # nobody measured anything in that month: there is nothing to release
+                due = end  # no machine was there in that month: there is nothing to release
         due_on = released_on(due) if due else None
         before = (first - timedelta(days=1)).replace(day=1)
         try:
@@ -208,10 +209,10 @@ class MonthlyFigures:
         return MonthFacts(due_on, coverages(earlier, later), own, held)
 
     def _nothing_published(self, first: date, end: date) -> Month | None:
-        """Return a month of which too few machines, or none, have records; None while it is not published."""
+        """Return a month of which too few PCs have records; None while it is not published."""
         with self._open_store() as store:
-            kept = sources_of(store, self._settings.reporting).closings
-            few = [one for one in sorted(PCS) if kept.has_months(first, end, (one,))]
+            sources = sources_of(store, self._settings.reporting)
+            few = [one for one in sorted(PCS) if sources.has_pcs(end, (one,))]
         is_published = self._published.summary(FLEET.kind, first, end) is not None
         if self._published.waits(first, end) or (few and not is_published):
             return None
