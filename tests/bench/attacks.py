@@ -20,14 +20,16 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.simulate import one as simulate_one
-from tests.promises.support import stories
+from tests.promises.support import restored_months, stories, telework_days
 from tests.promises.support.read_together import Watched
+from tests.promises.support.unfinished import measure as measure_unfinished
 from tests.promises.test_p15_attacker import leaks, solved
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.simulate.presets import order_of
@@ -76,6 +78,18 @@ CASES: tuple[Case, ...] = (
         read_together(stories.steady_load),
     ),
     Case(
+        5,
+        "telework days of one person beside ten of a branch",
+        "solved as 2.0 days of one person; 3 different answer(s) for 3 possible days",
+        telework_days.measure,
+    ),
+    Case(
+        6,
+        "a month published again after a restore",
+        "9.9 kWh of 1 machine by subtraction",
+        restored_months.measure,
+    ),
+    Case(
         7,
         "11 of 12 PCs with a screen that is on as long as they are: the other's hours",
         f"1 isolated: {ALL_OUTLETS}",
@@ -92,6 +106,30 @@ CASES: tuple[Case, ...] = (
         "12 PCs with lit screens and 4 without share their parts: the hours of the 4",
         f"4 isolated: {ALL_OUTLETS}",
         read_together(stories.shared_row_of_screens),
+    ),
+    Case(
+        8,
+        "POST without a body, 3,000 at once from one address",
+        "closed in ≤ 61.3 s; up to 214 of 1,771 other requests refused, longest wait 1.5 s; tracebacks",
+        measure_unfinished,
+    ),
+    Case(
+        8,
+        "the same again and again for 10 s",
+        "2,080 of 5,087 never closed in 75 s; 10 of 41 other requests refused, longest wait 20 s",
+        partial(measure_unfinished, seconds=10.0),
+    ),
+    Case(
+        8,
+        "a body byte by byte",
+        "closed in ≤ 61.5 s; 0 of 1,093 other requests refused, longest wait 1.8 s; tracebacks",
+        partial(measure_unfinished, kind="a body byte by byte"),
+    ),
+    Case(
+        8,
+        "POST without a body, from 40 addresses",
+        "closed in ≤ 62.4 s; 0 of 1,179 other requests refused, longest wait 2.4 s; tracebacks",
+        partial(measure_unfinished, addresses=40),
     ),
 )
 

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.promises.support import telework_days
 from tests.promises.support.closing_beside import FILE, ROWS, TOTALS, closed_year, published_year
 from tests.promises.support.explaining import Explained
 from tests.promises.support.fleet_answers import contents, unexplained_answers, unexplained_rows
@@ -348,6 +349,15 @@ def in_words(name: str, value: float, indicator: str, w: Words) -> set[str]:
     if indicator == "I4" and name.startswith("value"):
         return {w.energy(round(value * times * MILLIJOULES_PER_KWH)) for times in (1, 12, 12 / 9)}
     return {w.percent(value)} if 0 <= value <= 1 else set()
+
+
+@pytest.mark.promise("P15")
+def test_nobody_s_telework_days_are_a_difference(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """Eleven people are declared, ten of them also as a branch, twice: each outlet says the same whatever the
+    eleventh does."""
+    told = telework_days.different(tmp_path)
+    assert set(told.values()) == {1}, told
+    figure(f"0 of {len(told)} answers depend on the telework days of one person beside ten of a branch")
 
 
 def test_the_attacker_finds_a_month_that_is_told_twice(tmp_path: Path) -> None:

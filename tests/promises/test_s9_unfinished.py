@@ -30,7 +30,7 @@ WAIT_SECONDS = 1.0
 def test_unfinished_requests_shut_the_pages_for_nobody(
     tmp_path: Path, kind: str, addresses: int, seconds: float, figure: Callable[[str], None]
 ) -> None:
-    """2,560 connections are closed in time; loopback and a neighbour are answered meanwhile; no traceback."""
+    """3,000 connections are closed in time; loopback and a neighbour are answered meanwhile; no traceback."""
     with attacked_collector(tmp_path) as (stack, between):
         became = at_its_best(
             lambda: attack(between, kind, addresses=addresses, seconds=seconds),

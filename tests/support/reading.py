@@ -47,14 +47,15 @@ class Reading:
         data: Filled,
         *,
         door_token: str | None = None,
+        proxy_secret: str | None = None,
         clock: Callable[[], float] = unix_seconds,
         impatient: bool = False,
         settings: CollectorSettings | None = None,
         **http: Any,
     ) -> None:
-        """`door_token`: the token of a collector that is not on loopback. `clock`: Unix seconds. `http`:
-        settings where no `settings` are given. Unless `impatient`, the failure limiter's clock advances
-        1,000 s at each look."""
+        """`door_token`: the token of a collector that is not on loopback. `proxy_secret`: that of a reverse
+        proxy. `clock`: Unix seconds. `http`: settings where no `settings` are given. Unless `impatient`, the
+        failure limiter's clock advances 1,000 s at each look."""
         self.data = data
         self.clock = clock
         self._cleanup = ExitStack()
@@ -65,7 +66,7 @@ class Reading:
         accounts = SqliteAccountReader(data.directory)
         for opened in (outlook_reader, self.reader, accounts):
             self._cleanup.callback(opened.close)
-        door = MetricsAuth("127.0.0.1" if door_token is None else "192.0.2.1", 8640, door_token)
+        door = MetricsAuth("127.0.0.1" if door_token is None else "192.0.2.1", 8640, door_token, proxy_secret)
         open_store = partial(open_reader, data.directory)
         self.figures = Figures(
             self.reader,
@@ -76,7 +77,7 @@ class Reading:
         )
         self.desk = ApiContext(Desk(self.figures, self.settings, self._note_access), "0.1.0")
         limiter = FailureLimiter() if impatient else FailureLimiter(lambda: next(self._ages))
-        admission = AccessControl(
+        self.access = AccessControl(
             door,
             accounts,
             self._note_use,
@@ -89,7 +90,7 @@ class Reading:
         found = self.indicators
         worked_out = found.figures, found.month, found.is_of_older_rule, found.month_facts
         outlook = SnapshotCache(outlook_reader, self.settings, clock, *worked_out)
-        self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, admission, open_store, clock)
+        self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, self.access, open_store, clock)
         self.preparation.look_seconds = PATIENCE_SECONDS  # on a slow machine a page is still its figures
 
     def __enter__(self) -> Self:

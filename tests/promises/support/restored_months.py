@@ -118,6 +118,12 @@ class LostHost:
         told: Answer = json.loads(done.stdout)
         return told
 
+    def restore_again(self) -> Answer:
+        """Stop the collector, and restore over its data."""
+        assert self.process is not None
+        self.stack.stop(self.process)
+        return self.restore()
+
     def doctor(self) -> str:
         """Return what `veilleuse doctor` says of months."""
         findings = json.loads(self.stack.run("veilleuse", "doctor", "--json").stdout)

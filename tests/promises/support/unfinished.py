@@ -28,7 +28,7 @@ from tests.support.waiting import until
 
 PORT: Final = 8640
 TOKEN: Final = "0123456789abcdef0123456789abcdef"
-SOCKETS: Final = 2_560
+SOCKETS: Final = 3_000
 """More than the number that shut the pages for everybody."""
 GIVE_UP_SECONDS: Final = 75.0
 DRIP_SECONDS: Final = 0.5
@@ -142,11 +142,15 @@ def _ask(address: tuple[str, int], source: str) -> dict[str, Any]:
 
     The first answers, which a cold collector prepares, are not counted; a line says when they have come.
     """
-    for path in PATHS:
-        until(lambda path=path: not _answer(address, source, path), f"{path} answers", every=0.1)
+    until(lambda: not any(_answer(address, source, path) for path in PATHS), "all paths answer", every=0.1)
     print("warm", flush=True)
     done = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
+
+    def wait_for_end() -> None:
+        sys.stdin.read()
+        done.set()
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
     found: dict[str, Any] = {path: {"failed": 0, "seconds": [], "how": []} for path in PATHS}
     for path in itertools.cycle(PATHS):
         if done.wait(0.05):

@@ -166,19 +166,19 @@ def published_days(own: Iterable[Headcount], worked: int = WORKED_DAYS_PER_WEEK)
 
     The person-days of a declaration (users × days) are known by their cell alone: a multiple of what
     LEAST_TELEWORK_USERS people can reach at most, and the next one; the days of its middle are published.
-    None at all are published as 0. A declaration whose person-days differ by less than a cell from those that the
-    present cell was computed of keeps this cell. docs/methodology.md §8 shows that the days of fewer people
-    cannot be solved for.
+    None at all are published as 0. A declaration whose person-days differ by less than a cell from those that
+    the present cell was computed of keeps this cell. docs/methodology.md §8 shows that the days of fewer
+    people cannot be solved for.
     """
     cell = LEAST_TELEWORK_USERS * worked
     found: list[Fraction] = []
     basis, low = Fraction(0), Fraction(0)
     for one in own:
-        most = one.users * worked
-        declared = min(one.users * Fraction(one.telework_days_per_week or Decimal(0)), Fraction(most))
+        most = Fraction(one.users * worked)
+        declared = min(one.users * Fraction(one.telework_days_per_week or Decimal(0)), most)
         if not declared or not basis or abs(declared - basis) >= cell or low >= most:
             basis, low = declared, Fraction(declared // cell * cell)
-        middle = (low + min(low + cell, most)) / 2 if low < most else Fraction(most)
+        middle = (low + min(low + cell, most)) / 2 if low < most else most
         found.append(middle / one.users if declared else Fraction(0))
     return found
 

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 from veilleuse.collector.admin.context import AdminContext, require_reason
-from veilleuse.collector.backup.publication_lines import Key
+from veilleuse.collector.backup.publication_lines import PublicationKey
 from veilleuse.collector.calendars.periods import months_before
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.publications import (
@@ -121,10 +121,10 @@ def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str
                 f"{min(taken)} is closed with its released months: what was computed anew could be subtracted from them"
             )
         known = context.store.publications.summaries()
-        taken = [one[:3] for one in known if since <= one.first and one.end <= until]
-        if not taken:
+        inside = [one for one in known if since <= one.first and one.end <= until]
+        if not inside:
             raise AdminError(f"nothing is published of {since} to {until}: see 'veilleuse published list'")
-        context.published.take_back(Key(*one) for one in taken)
+        context.published.take_back(PublicationKey(one.kind, one.first, one.end) for one in inside)
         gone = context.store.publications.take_back(since, until)
         context.note(who, f"published {since} to {until} taken back", why)
         return gone

@@ -28,7 +28,7 @@ _LINE_BYTES: Final = 2 * MAXIMUM_BYTES
 """Longest line: each character of a content takes two bytes at most, as JSON in JSON."""
 
 
-class Key(NamedTuple):
+class PublicationKey(NamedTuple):
     """What a line is about; of the hold, all fields are empty."""
 
     publication: PublicationKind | None = None
@@ -37,7 +37,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LinePlace:
     """Where a line is in the file."""
 
     offset: int
@@ -45,14 +45,14 @@ class Place:
     number: int
     line_hash: str
     kind: str
-    key: Key
+    key: PublicationKey
 
 
 @dataclass(frozen=True, slots=True)
 class LineContents:
     """Lines of a file for one data directory, in their order, without their contents."""
 
-    places: tuple[Place, ...] = ()
+    places: tuple[LinePlace, ...] = ()
     unreadable: int = 0
     """Number of damaged lines, also of a torn last one."""
     missing: bool = False
@@ -60,12 +60,12 @@ class LineContents:
     def is_continued(self, number: int, line_hash: str) -> bool:
         """Return True when the file contains the line `number` of the database, or was rewritten since."""
         if not self.places:
-            return number == 0 and not self.missing
+            return False
         return self.places[0].number > number or any(
             place.number == number and place.line_hash == line_hash for place in self.places
         )
 
-    def after(self, number: int) -> tuple[Place, ...]:
+    def after(self, number: int) -> tuple[LinePlace, ...]:
         """Return the lines above a number."""
         return tuple(place for place in self.places if place.number > number)
 
@@ -75,10 +75,12 @@ class LineContents:
             return "it is missing"
         if self.unreadable:
             return f"{self.unreadable} of its lines cannot be read"
+        if not self.places:
+            return "it has no line of this collector"
         if not self.is_continued(number, line_hash):
-            return "it does not hold what was written last: it is older, or another collector's"
+            return "it does not hold what was written last: it is older"
         numbers = [place.number for place in self.places]
-        whole = range(numbers[0], numbers[0] + len(numbers)) if numbers else range(0)
+        whole = range(numbers[0], numbers[0] + len(numbers))
         return "" if numbers == list(whole) else "lines of it are missing"
 
 
@@ -89,7 +91,7 @@ class LineFile:
     path: Path
     of: int
     """Creation time of the data directory, Unix ms."""
-    bytes: int = 0
+    size: int = 0
     last: int = 0
     """Number of the last line; higher ones are free."""
     last_hash: str = ""
@@ -108,7 +110,7 @@ class LineFile:
         try:
             descriptor = open_owned(self.path, os.O_RDONLY)
         except FileNotFoundError:
-            self.bytes = 0
+            self.size = 0
             return LineContents(missing=True)
         with os.fdopen(descriptor, "rb") as file:
             offset = 0
@@ -121,12 +123,12 @@ class LineFile:
                 else:
                     places.append(_placed(line, offset, len(data)))
                 offset += len(data)
-            self.bytes = offset
+            self.size = offset
         if places and places[-1].number >= self.last:
             self.last, self.last_hash = places[-1].number, places[-1].line_hash
         return LineContents(tuple(places), unreadable)
 
-    def read(self, place: Place) -> Line:
+    def read(self, place: LinePlace) -> Line:
         """Read a line again. Raises OSError, also where it changed."""
         data = self._bytes_at(place.offset, place.bytes)
         line = _parsed(data)
@@ -134,7 +136,7 @@ class LineFile:
             raise OSError(None, "it changed while it was read")
         return line
 
-    def append(self, lines: Iterable[Line]) -> list[Place]:
+    def append(self, lines: Iterable[Line]) -> list[LinePlace]:
         """Append lines durably, all or none. Raises OSError."""
         descriptor = open_owned(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
@@ -153,10 +155,10 @@ class LineFile:
         if not size:
             sync_folder(self.path.parent)
         self.last, self.last_hash = last, last_hash
-        self.bytes = places[-1].offset + places[-1].bytes if places else size
+        self.size = places[-1].offset + places[-1].bytes if places else size
         return places
 
-    def rewrite(self, lines: Iterable[Line]) -> list[Place]:
+    def rewrite(self, lines: Iterable[Line]) -> list[LinePlace]:
         """Replace the file, all or nothing, by these lines with new numbers. Raises OSError."""
         draft = self.path.with_name(self.path.name + ".new")
         remove_owned(draft)
@@ -175,12 +177,14 @@ class LineFile:
         rename_owned(draft, self.path)
         sync_folder(self.path.parent)
         self.last, self.last_hash, self._others = last, last_hash, others
-        self.bytes = places[-1].offset + places[-1].bytes if places else offset
+        self.size = places[-1].offset + places[-1].bytes if places else offset
         return places
 
-    def _write_all(self, descriptor: int, lines: Iterable[Line], offset: int) -> tuple[list[Place], int, str]:
+    def _write_all(
+        self, descriptor: int, lines: Iterable[Line], offset: int
+    ) -> tuple[list[LinePlace], int, str]:
         """Write lines with the next numbers; return their places, and number and hash of the last one."""
-        places: list[Place] = []
+        places: list[LinePlace] = []
         number, line_hash = self.last, self.last_hash
         for one in lines:
             number += 1
@@ -207,7 +211,7 @@ _OWN: Final = frozenset({"n", "of", "sha256"})
 def publication_facts(one: Publication) -> dict[str, Any]:
     """Return the fields of a PUBLICATION line."""
     return {
-        **key_facts(Key(one.kind, one.first, one.end)),
+        **key_facts(PublicationKey(one.kind, one.first, one.end)),
         "format": one.format,
         "k_anonymity": one.k_anonymity,
         "method_version": one.method_version,
@@ -230,19 +234,19 @@ def publication_from(line: Line) -> Publication:
     )
 
 
-def key_facts(key: Key) -> dict[str, str]:
+def key_facts(key: PublicationKey) -> dict[str, str]:
     """Return the fields that name a publication."""
     return {"publication": str(key.publication), "first": str(key.first), "end": str(key.end)}
 
 
-def hold_facts(hold: PublicationHold) -> dict[str, Any]:
+def hold_facts(hold: PublicationHold | None) -> dict[str, Any]:
     """Return the fields of a HELD line."""
-    return {"hold": hold.to_json()}
+    return {"hold": hold.to_json() if hold else ""}
 
 
-def hold_from(line: Line) -> PublicationHold:
-    """Return the hold of a line that was checked when it was read."""
-    return PublicationHold.from_json(line["hold"])
+def hold_from(line: Line) -> PublicationHold | None:
+    """Return the hold of a line that was checked when it was read; None: nothing is held."""
+    return PublicationHold.from_json(line["hold"]) if line["hold"] else None
 
 
 def _parsed(data: bytes) -> dict[str, Any] | None:
@@ -274,15 +278,15 @@ def _check_facts(line: Line) -> None:
         _key_of(line)
 
 
-def _key_of(line: Line) -> Key:
+def _key_of(line: Line) -> PublicationKey:
     if line["kind"] == HELD:
-        return Key()
+        return PublicationKey()
     days = (date.fromisoformat(line[name]) for name in ("first", "end"))
-    return Key(PublicationKind(line["publication"]), *days)
+    return PublicationKey(PublicationKind(line["publication"]), *days)
 
 
-def _placed(line: Line, offset: int, size: int) -> Place:
-    return Place(offset, size, line["n"], line["sha256"], line["kind"], _key_of(line))
+def _placed(line: Line, offset: int, size: int) -> LinePlace:
+    return LinePlace(offset, size, line["n"], line["sha256"], line["kind"], _key_of(line))
 
 
 def _write(descriptor: int, data: bytes) -> None:

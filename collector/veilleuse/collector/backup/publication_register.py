@@ -8,7 +8,8 @@ decision 0013. The file has one JSON object per line, appended and fsynced befor
 
 - `n`: its number. The database notes number and hash of the last line that it contains, as of the register.
 - `of`: the data directory to which it belongs; lines of other directories are left alone.
-- `kind`: `publication`, `taken_back` (one publication), or `held` (the hold in force).
+- `kind`: `publication`, `taken_back` (one publication), or `held` (the hold in force, or none: with it a file
+  begins).
 - `sha256`: start of the hash of the line without this field, so that damage inside a line is seen.
 
 Of each publication its last line counts. The file is rewritten when it is mostly earlier lines.
@@ -20,7 +21,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,10 +30,10 @@ from veilleuse.collector.backup.publication_lines import (
     HELD,
     PUBLICATION,
     TAKEN_BACK,
-    Key,
     Line,
     LineFile,
-    Place,
+    LinePlace,
+    PublicationKey,
     hold_facts,
     hold_from,
     key_facts,
@@ -41,6 +42,7 @@ from veilleuse.collector.backup.publication_lines import (
 )
 from veilleuse.collector.enrolment.register import known_line
 from veilleuse.collector.errors import StoreFailing
+from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.publications import HOLD_NOTE, Publication, PublicationHold
 from veilleuse.collector.ports.months import Publications
 from veilleuse.collector.ports.registry import Registry
@@ -80,7 +82,7 @@ class PublicationRegister:
     path: Path
     _file: LineFile
     _registry: Registry
-    _lines: dict[Key, Place] = field(default_factory=dict)
+    _lines: dict[PublicationKey, LinePlace] = field(default_factory=dict)
     """Key → place of its last line; of one taken back, without content."""
     hold: PublicationHold | None = None
     trouble: str = ""
@@ -98,7 +100,7 @@ class PublicationRegister:
         """Note a publication durably. Raises StoreFailing: then it must not be stored."""
         self._append([{"kind": PUBLICATION, **publication_facts(one)}])
 
-    def take_back(self, keys: Iterable[Key]) -> None:
+    def take_back(self, keys: Iterable[PublicationKey]) -> None:
         """Note that publications are taken back. Raises StoreFailing."""
         self._append([{"kind": TAKEN_BACK, **key_facts(key)} for key in keys])
 
@@ -121,7 +123,7 @@ class PublicationRegister:
             for place in self._file.append(lines):
                 self._lines[place.key] = place
             live = sum(place.bytes for place in self._lines.values())
-            if self._file.bytes > GROWN * live + SPARE_BYTES:
+            if self._file.size > GROWN * live + SPARE_BYTES:
                 places = sorted(self._lines.values(), key=lambda place: place.number)
                 self._rewrite(self._file.read(place) for place in places)
         self._note()
@@ -166,27 +168,29 @@ class PublicationRegister:
                 "file of publications is not whole: it is written anew",
                 extra={"path": str(self.path), "fault": fault},
             )
-        if fault and restored:
-            until = datetime.fromtimestamp(int(restored) / MILLISECONDS_PER_SECOND, UTC).date()
-            self._put_hold(PublicationHold(until, fault))
-        if fault:
+        if restored:
+            day = datetime.fromtimestamp(int(restored) / MILLISECONDS_PER_SECOND, UTC).date()
+            # A copy of the file may be older than the last publication: what was due by then is held too.
+            due = (day - timedelta(days=WAIT_DAYS)).replace(day=1)
+            self._put_hold(PublicationHold(day if fault else due, fault or "it may be an older copy"))
+        if fault or restored:
             with suppress(StoreFailing), self._translated():
                 self._rewrite(self._known(publications))
         self._note()
         if restored:
             self._registry.put_meta(JUDGED_NOTE, restored)
 
-    def _take_hold(self, places: Iterable[Place]) -> None:
+    def _take_hold(self, places: Iterable[LinePlace]) -> None:
         """Take the hold of the file, else of the database."""
         for place in places:
-            if place.kind == HELD:
-                self._put_hold(hold_from(self._file.read(place)))
+            if place.kind == HELD and (hold := hold_from(self._file.read(place))) is not None:
+                self._put_hold(hold)
         text = self._registry.data_kind().extra.get(HOLD_NOTE)
         if self.hold is None and text is not None:
             with suppress(ValueError):
                 self.hold = PublicationHold.from_json(text)
 
-    def _apply(self, publications: Publications, places: Iterable[Place], *, fill: bool = False) -> None:
+    def _apply(self, publications: Publications, places: Iterable[LinePlace], *, fill: bool = False) -> None:
         """Store what these lines say; `fill`: only where the database has nothing."""
         for place in places:
             if place.kind == PUBLICATION:
@@ -201,8 +205,7 @@ class PublicationRegister:
 
     def _known(self, publications: Publications) -> Iterator[Line]:
         """Yield the lines of all that the database contains."""
-        if self.hold is not None:
-            yield {"kind": HELD, **hold_facts(self.hold)}
+        yield {"kind": HELD, **hold_facts(self.hold)}
         for summary in publications.summaries():
             one = publications.find(summary.kind, summary.first, summary.end)
             if one is not None:
@@ -245,5 +248,5 @@ def open_publication_register(
     return opened
 
 
-def _key(one: Publication) -> Key:
-    return Key(one.kind, one.first, one.end)
+def _key(one: Publication) -> PublicationKey:
+    return PublicationKey(one.kind, one.first, one.end)

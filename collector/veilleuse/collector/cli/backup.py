@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from veilleuse.collector import clock
-from veilleuse.collector.app.data_directory import open_collector, require_ours
+from veilleuse.collector.app.data_directory import StartResult, open_collector, require_ours
 from veilleuse.collector.backup.archive import Manifest, describe_copies, write_archive
 from veilleuse.collector.backup.destination import (
     Destination,
@@ -227,17 +227,42 @@ def restore(
         statuses, start = _status_counts(collector.store.registry.hosts()), collector.start
     give_to_owner(data_dir, data_dir)
     facts = {
-        "data_dir": str(data_dir),
+        **_restore_facts(settings, restored, start, now),
+        "carried_on": carried_on,
+        "register": str(register) if has_register else None,
+        "hosts": statuses,
+    }
+    if not has_register:
+        facts["gone"]["revoked"] = None
+    print_result(facts, "\n".join(_restore_lines(restored, facts)), as_json)
+    if not has_register:
+        print_note(
+            f"veilleuse: no register {register}: machines revoked since the backup are accepted again, "
+            "machines enrolled since are unknown; put the register back and run 'veilleuse restore' again, "
+            "or revoke and enrol them again"
+        )
+    if trouble := start.publications.read_back.trouble:
+        print_note(
+            "veilleuse: what was published since the backup is not known "
+            f"({start.publications.path}: {trouble}); put the file back and run 'veilleuse restore' again"
+        )
+    if not has_register or trouble:
+        raise typer.Exit(EXIT_WARNINGS)
+
+
+def _restore_facts(
+    settings: CollectorSettings, restored: RestoreResult, start: StartResult, now: datetime
+) -> dict[str, Any]:
+    """Return what was restored, what was read back of published months, and what is gone."""
+    return {
+        "data_dir": str(settings.data_dir),
         "created_unix_milliseconds": restored.manifest.created_unix_milliseconds,
         "age_hours": round(
             (now.timestamp() - restored.manifest.created_unix_milliseconds / MILLISECONDS_PER_SECOND) / 3600,
             2,
         ),
         "simulated": restored.manifest.simulated,
-        "carried_on": carried_on,
         "replaced": str(restored.replaced) if restored.replaced else None,
-        "register": str(register) if has_register else None,
-        "hosts": statuses,
         "publications": {
             "file": str(start.publications.path),
             "trouble": start.publications.read_back.trouble or None,
@@ -246,23 +271,9 @@ def restore(
         },
         "gone": {
             **count_losses(restored.replaced, restored.manifest.created_unix_milliseconds),
-            "revoked": start.register.revoked + start.register.forgotten if has_register else None,
+            "revoked": start.register.revoked + start.register.forgotten,
         },
     }
-    print_result(facts, "\n".join(_restore_lines(restored, facts)), as_json)
-    if not has_register:
-        print_note(
-            f"veilleuse: no register {register}: machines revoked since the backup are accepted again, "
-            "machines enrolled since are unknown; put the register back and run 'veilleuse restore' again, "
-            "or revoke and enrol them again"
-        )
-    if start.publications.read_back.trouble:
-        print_note(
-            f"veilleuse: {start.publications.path}: {start.publications.read_back.trouble}; what was published since "
-            "the backup is not known: put the file back and run 'veilleuse restore' again"
-        )
-    if not has_register or start.publications.read_back.trouble:
-        raise typer.Exit(EXIT_WARNINGS)
 
 
 def _held(settings: CollectorSettings, now: datetime) -> tuple[date, ...]:

@@ -26,7 +26,7 @@ app = typer.Typer(**APP)
 
 @app.callback()
 def published() -> None:
-    """List, take back or allow published periods of workstations and classroom PCs. Their figures never change."""
+    """List, take back or allow published periods of workstations and classroom PCs."""
 
 
 @app.command(name="list")
@@ -83,8 +83,8 @@ def allow(
 ) -> None:
     """Have the months inside [FROM, TO) published that stay unpublished since a restore.
 
-    Anyone with figures that were published before can subtract: the difference is the machines that came late,
-    moved or were forgotten since.
+    Anyone with figures that were published before can subtract: the difference is the machines that came
+    late, moved or were forgotten since.
     """
     days = [parse_date(name, text).isoformat() for name, text in (("FROM", first), ("TO", end))]
     done = run_operation(

@@ -211,8 +211,8 @@ def _all_lines(registry: Registry) -> Iterator[Line]:
     for account in registry.accounts():
         yield {"kind": ACCOUNT, **account_facts(account)}
         if account.revoked_unix_milliseconds is not None:
-            day = date.fromordinal(day_number(account.revoked_unix_milliseconds))
-            yield {"kind": ACCOUNT_REVOKED, "sha256": account.token_sha256.hex(), "day": day.isoformat()}
+            ended = date.fromordinal(day_number(account.revoked_unix_milliseconds)).isoformat()
+            yield {"kind": ACCOUNT_REVOKED, "sha256": account.token_sha256.hex(), "day": ended}
 
 
 class _Replay:

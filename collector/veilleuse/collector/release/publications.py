@@ -71,9 +71,11 @@ def publisher(data_dir: Path, timeout_seconds: float = TIMEOUT_SECONDS) -> Publi
 def held_months(published: PublicationReader, closings: ClosedYearReader, since: date) -> tuple[date, ...]:
     """Return the first day of each month from `since` on that a restore holds, oldest first."""
     found: list[date] = []
-    hold = published.hold()
+    hold, definitive = published.hold(), closings.definitive_years()
     end = hold.until.replace(day=1) if hold else since
     while hold is not None and (first := add_months(end, -1)) >= since:
+        if first.year in definitive:
+            break
         if is_held(published, hold, first, end) and closings.has_months(first, end, tuple(Population)):
             found.insert(0, first)
         end = first
@@ -117,9 +119,9 @@ class PublicationCache(Generic[T]):
         """Return the published figures of [first, end); if there are none, make them with `make` and publish
         them.
 
-        None while a restore holds the period. Empty figures are returned without publishing, and made again the next day. None while they cannot be
-        made, after a publication under another rule or an older format, or without `make`. Raises
-        StoreDamaged, StoreTooNew, AdminError, and the errors of `make`.
+        Empty figures are returned without publishing, and made again the next day. None while they cannot be
+        made or a restore holds the period, after a publication under another rule or an older format, or
+        without `make`. Raises StoreDamaged, StoreTooNew, AdminError, and the errors of `make`.
         """
         found = self.read(first, end)
         if found is not None or make is None:

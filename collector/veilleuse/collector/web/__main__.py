@@ -124,7 +124,8 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
             open_store,
             writer=writer,
         )
-        server = OneTickServer(_server_options(app), Connections(), app.application.state.keep_warm)
+        bounds = Connections(metrics_auth.is_proxy)
+        server = OneTickServer(_server_options(app), bounds, app.application.state.keep_warm)
         listener.connections = server.bounds
         # uvicorn raises the signal again after it stops: the signal must not kill us before we close.
         for number in (signal.SIGTERM, signal.SIGINT):

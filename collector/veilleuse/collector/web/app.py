@@ -131,7 +131,9 @@ class SecurityMiddleware:
         if is_open and route not in _PAGES_BY_PATH:
             return None
         try:
-            caller = await self._access_control.caller(request)  # an open page has the menu of who signed in
+            # an open page has the menu of who signed in
+            is_page = _is_page(request.scope["path"], route)
+            caller = await self._access_control.caller(request, is_page=is_page)
         except CollectorError as error:
             log.error("accounts unreadable", extra={"reason": str(error)})
             return None if is_open else self._page(request, 503)
@@ -171,6 +173,11 @@ _GUARDS: Final = {
     SIGN_OUT: Guard.OPEN,
     **{page.path: page.guard for page in PAGES},
 }
+
+
+def _is_page(path: str, route: str) -> bool:
+    """Tell whether a path is for people: one of the pages, or one that does not exist outside the API."""
+    return route in _PAGES_BY_PATH or (route == c.OTHER and not path.startswith("/api/"))
 
 
 @dataclass(frozen=True, slots=True)

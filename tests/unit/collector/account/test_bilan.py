@@ -128,7 +128,7 @@ def test_the_home_share_is_what_was_declared():
 
 
 def interval(published: Fraction, users: int) -> tuple[Fraction, Fraction]:
-    """Return what an attacker knows of the person-days behind published days: their cell of 50 person-days."""
+    """Return what an attacker knows of the person-days behind published days: their cell."""
     middle, most = published * users, Fraction(5 * users)
     if middle in (0, most):
         return middle, middle

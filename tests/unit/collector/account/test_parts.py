@@ -281,13 +281,14 @@ One = tuple[DeviceClass, frozenset[int], bool]
 
 
 def in_cells() -> st.SearchStrategy[list[list[One]]]:
-    """Draw two or three cells of machines."""
-    states = st.one_of(st.just(frozenset(range(3))), st.frozensets(st.integers(0, 2), min_size=1))
+    """Draw two or three cells of machines, most of which are alike."""
+    states = st.sampled_from([frozenset(some) for some in ((0,), (0, 1, 2), (0, 1, 2), (0, 1), (1, 2))])
     one = st.tuples(st.sampled_from((LAPTOP, TOWER)), states, st.sampled_from((True, True, False)))
-    return st.lists(st.lists(one, min_size=3, max_size=6), min_size=2, max_size=3)
+    cell = one.flatmap(lambda usual: st.lists(st.one_of(*[st.just(usual)] * 4, one), min_size=3, max_size=6))
+    return st.lists(cell, min_size=2, max_size=3)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(in_cells())
 def test_no_weights_of_parts_and_of_energies_isolate_few(cells: list[list[One]]):
     """Where cells may share a row, no combination of its times by part, and of the time and energy of each
@@ -379,3 +380,39 @@ def test_screens_that_follow_from_times_have_a_whole_row_of_pcs():
         rule.add(host, ScreenedPc("AB"[host > 11], "A and B", "laptop", rates(12.5, 12.5)))
     assert not rule.allows(dict.fromkeys(map(HostId, range(12)), 1), K)
     assert rule.allows(dict.fromkeys(map(HostId, range(16)), 1), K)
+
+
+def screened() -> st.SearchStrategy[list[tuple[int, int, int | None]]]:
+    """Draw like PCs, in two rows and three entities, with 0 to 2 lit screens or one that is lit at times."""
+    one = st.tuples(st.integers(0, 1), st.integers(0, 2), st.sampled_from((0, 1, 1, 2, None)))
+    return st.lists(st.tuples(one, st.integers(1, 5)), min_size=2, max_size=6).map(
+        lambda groups: [pc for pc, number in groups for _ in range(number)]
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(screened())
+def test_no_weights_of_screens_and_of_times_isolate_few(pcs: list[tuple[int, int, int | None]]):
+    """All rows of screens that may be shown, beside the times of the rows of their PCs, which k machines or
+    more are in."""
+    k, rule = 3, ScreenRule[str](LEVELS[0])
+    rows = [dict[Column, Weight]() for _ in range(2)]
+    told = [dict[Column, Weight]() for _ in range(3)]
+    of_entity: list[dict[HostId, int]] = [{}, {}, {}]
+    for number, (row, entity, screens) in enumerate(pcs):
+        host = HostId(number)
+        watts = 7.3 if screens is None else 12.5 * screens
+        rule.add(host, ScreenedPc(str(row), str(row), "laptop", rates(watts, watts)))
+        time, lit = (
+            Column(Key(host, Grain.DAY, 0, What(unit, Band.OPEN, ON_IDLE)), 0) for unit in ("ms", "mJ")
+        )
+        of_entity[entity][host] = rows[row][time] = 1
+        if screens != 0:
+            told[entity][lit if screens is None else time] = screens or 1
+    if any(0 < len(row) < k for row in rows):
+        return
+    shown = [
+        one for one, hosts in zip(told, of_entity, strict=True) if len(one) >= k and rule.allows(hosts, k)
+    ]
+    row = Row(0, "api", "", frozenset(), "", {}, {})
+    assert smallest([Equation(row, "", one, {}, {}) for one in (*rows, *shown)], k) is None

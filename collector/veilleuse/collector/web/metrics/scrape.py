@@ -74,6 +74,9 @@ _VALUES: Final = {
     "direction": 2,
     "cause": len(CAUSES) + 1,  # mixed
     "verdict": len(ServerVerdict),  # I6 has the most verdicts
+    "at": 1,  # of each period's process the last one alone
+    "step": 1,
+    "signal": 1,
 }
 """Label → number of its values: our closed lists, and lists cut to a length."""
 _SAMPLES: Final = {
