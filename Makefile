@@ -33,11 +33,14 @@ GENERATED := proto docs/metrics.md docs/config.md docs/promises.md docs/alerts.m
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Until the launcher has its handlers, Ctrl-C waits: Python would show a traceback. Older programs env cannot block.
+BLOCK_INTERRUPT = $(shell env --block-signal=INT true 2>/dev/null && echo env --block-signal=INT)
+
 # --- the two commands ------------------------------------------------------------------------------------
 
 .PHONY: run
 run: $(VENV)/.run ## collector + this machine's agent, live view; SECONDS=n stops by itself
-	@$(PY) deploy/local/run.py $(if $(SECONDS),--seconds $(SECONDS))
+	@$(BLOCK_INTERRUPT) $(PY) deploy/local/run.py $(if $(SECONDS),--seconds $(SECONDS))
 
 .PHONY: test
 test: $(VENV)/.dev peers ## everything that can be tested here; ARGS='-k name' for pytest

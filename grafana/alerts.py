@@ -49,11 +49,14 @@ RECORDED: Final = (
 """Name and expression of the recording rules."""
 KEPT_MINUTES: Final = 15
 """Minutes for which an alert without samples goes on: longer than VeilleuseWebDown takes to mute it."""
+STEPS: Final = ("release", "indicators", "own_use", "fleet", "year_sums", "starting")
+"""Steps of the daily processes, as they tell them."""
 _VALUES: Final = {
     "n": '{{ $value | printf "%.0f" }}',
     "ratio": '{{ $value | printf "%.1f" }}',
     "percent": "{{ $value | humanizePercentage }}",
     "duration": "{{ $value | humanizeDuration }}",
+    "memory": "{{ $value | humanize1024 }}B",
     "first": "YYYY-MM-DD",
     "end": "YYYY-MM-DD",
 }
@@ -64,6 +67,7 @@ _CLOSED: Final = {
     "device_class": tuple(DeviceClass),
     "kind": ("states", "energy"),
     "period": ("month", "year"),
+    "step": STEPS,
 }
 """Labels whose values an alert writes in words."""
 

@@ -13,22 +13,62 @@ stops it if the launcher is killed.
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+
+STOP: list[int] = []
+"""Signals that asked to stop. `go_on` sees them; nothing is interrupted in between."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def take_terminal() -> int | None:
+    """Make this process a foreground group of the terminal, and return the group before: Ctrl-C then reaches
+    it and not `make`, which would exit 130.
+
+    None where there is no terminal to take. The Makefile blocks SIGINT until the handler is there.
+    """
+    for wanted in STOP_SIGNALS:
+        signal.signal(wanted, lambda number, _: STOP.append(number))
+    before = None
+    if sys.stdin.isatty() and os.tcgetpgrp(0) == os.getpgrp() != os.getpid():
+        before = os.getpgrp()
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # the shell watches make: it could not resume us
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # The new group has the terminal before we are in it, and its first member takes a Ctrl-C meanwhile.
+        reader, writer = os.pipe()
+        first = os.fork()
+        if first == 0:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(signal.SIGINT in signal.sigpending())
+        os.setpgid(first, first)
+        os.tcsetpgrp(0, first)
+        os.setpgid(0, first)
+        os.close(writer)
+        if os.waitpid(first, 0)[1]:
+            STOP.append(signal.SIGINT)
+        os.close(reader)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    return before
+
+
+# Before the other imports, which take longer than a hand.
+GROUP_BEFORE = take_terminal() if __name__ == "__main__" else None
+
 import argparse
 import ctypes
-import os
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 from veilleuse.agent import clock
 
@@ -57,6 +97,10 @@ class LaunchError(Exception):
     def __init__(self, line: str, log: Path | None = None) -> None:
         super().__init__(line)
         self.log = log
+
+
+class Stopped(Exception):
+    """Raised by `go_on` after a signal asked to stop."""
 
 
 @dataclass
@@ -102,12 +146,15 @@ class Child:
         return self.process.poll() is not None
 
     def stop(self, seconds: float, first: signal.Signals = signal.SIGTERM) -> bool:
-        """Ask it to stop; after `seconds` kill its group. Tell if it stopped in time, with exit code 0."""
+        """Ask it to stop; after `seconds` kill its group. Tell if it stopped in time, with exit code 0.
+
+        Or by the signal itself: it had no handler yet, and nothing to write.
+        """
         if self.process.poll() is None:
             self.process.send_signal(first)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
-        clean = self.process.poll() == 0
+        clean = self.process.poll() in (0, -first)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)  # also processes that it left behind
         self.process.kill()  # no effect on a process that has ended
@@ -132,13 +179,8 @@ def main() -> int:
     environment = {name: value for name, value in os.environ.items() if name != "SECONDS"}
     layout = Layout(arguments.var.resolve(), environment)
     os.umask(0o077)
-    for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(wanted, _stop)
     try:
-        with foreground():
-            return run(layout, arguments.seconds)
-    except KeyboardInterrupt:
-        return 0
+        return run(layout, arguments.seconds)
     except LaunchError as failure:
         print(f"make run: {failure}", file=sys.stderr)
         for line in tail(failure.log):
@@ -151,20 +193,21 @@ def run(layout: Layout, seconds: float | None) -> int:
     children: list[Child] = []
     try:
         try:
+            go_on()
             prepare(layout)
+            go_on()
             children.append(start(layout, "collector", "veilleuse", "serve"))
             wait_until_ready(layout, children[0])
             enrol(layout)
+            go_on()
             children.append(start(layout, "agent", "veilleuse-agent", "run"))
             deadline = None if seconds is None else time.monotonic() + seconds
             announce(layout, seconds)
             watch(layout, children, deadline)
-        except KeyboardInterrupt:
-            say("stopping: the agent sends what it still has")
+        except Stopped:
+            if children:
+                say("stopping: the agent sends what it still has")
     finally:
-        # From here on, ignore a second Ctrl-C: the last records are being sent.
-        for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(wanted, signal.SIG_IGN)
         unclean = [child for child in reversed(children) if not child.stop(_patience(child))]
     if unclean:
         raise LaunchError(
@@ -247,8 +290,9 @@ def announce(layout: Layout, seconds: float | None) -> None:
 def watch(layout: Layout, children: list[Child], deadline: float | None) -> None:
     """Show the live view until the deadline, a signal, or the death of a child.
 
-    Raises LaunchError, KeyboardInterrupt.
+    Raises LaunchError, Stopped.
     """
+    go_on()
     view = start_view(layout, deadline)
     try:
         while deadline is None or time.monotonic() < deadline:
@@ -263,8 +307,12 @@ def watch(layout: Layout, children: list[Child], deadline: float | None) -> None
                     raise LaunchError(f"the live view ended with exit code {view.process.returncode}")
                 if deadline is None:
                     return
-            time.sleep(0.2)
+            pause(0.2)
     finally:
+        with suppress(
+            subprocess.TimeoutExpired
+        ):  # it may have had the Ctrl-C too: a second one would hurry it
+            view.process.wait(1.0 if sys.stdout.isatty() else 0.0)
         view.stop(5.0, signal.SIGINT)
 
 
@@ -274,7 +322,7 @@ def start_view(layout: Layout, deadline: float | None) -> Child:
     if deadline is not None:
         words += ["--seconds", f"{max(1, round(deadline - time.monotonic()))}"]
     process = subprocess.Popen(
-        [program("veilleuse"), "top", *words], env=layout.environment, preexec_fn=_die_with_us
+        [program("veilleuse"), "top", *words], env=layout.environment, preexec_fn=_die_with_us_in_group
     )
     return Child("live view", process, None)
 
@@ -330,7 +378,7 @@ def wait_until_ready(layout: Layout, collector: Child) -> None:
                 f"the collector does not answer at {layout.url} after {READY_SECONDS:g} s",
                 collector.log,
             )
-        time.sleep(0.1)
+        pause(0.1)
 
 
 def program(name: str) -> str:
@@ -355,28 +403,16 @@ def say(line: str) -> None:
     print(f"make run: {line}", flush=True)
 
 
-@contextmanager
-def foreground() -> Iterator[None]:
-    """Make this process the terminal's foreground group: Ctrl-C then reaches it and not `make`, which would
-    exit 130.
-    """
-    if not sys.stdin.isatty() or os.tcgetpgrp(0) != os.getpgrp() or os.getpid() == os.getpgrp():
-        yield
-        return
-    before = os.getpgrp()
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # the shell watches make: it could not resume us
-    os.setpgid(0, 0)
-    os.tcsetpgrp(0, os.getpgrp())
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # the terminal is closed
-            os.tcsetpgrp(0, before)
+def pause(seconds: float) -> None:
+    """Wait. Raises Stopped after a signal."""
+    time.sleep(seconds)
+    go_on()
 
 
-def _stop(_signal: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+def go_on() -> None:
+    """Raise Stopped after a signal."""
+    if STOP:
+        raise Stopped
 
 
 def _patience(child: Child) -> float:
@@ -422,5 +458,17 @@ def _death_signal() -> Callable[[], None]:
 
 _die_with_us = _death_signal()
 
+
+def _die_with_us_in_group() -> None:
+    """Also block Ctrl-C, which reaches our whole group: the command takes it once it has a handler."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    _die_with_us()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    finally:
+        if GROUP_BEFORE is not None:
+            with suppress(OSError):  # the terminal is closed
+                os.tcsetpgrp(0, GROUP_BEFORE)

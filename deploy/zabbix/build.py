@@ -282,6 +282,7 @@ class Template:
             percent=f"{_number(f'100*{last}', 0)} %",
             ratio=_number(ratio, 1),
             duration=days.format(n=_number(f"({seconds})/86400", 1)),
+            memory=f"{_number(f'{last}/1048576', 0)} {self._w('condition_words.mebibytes')}",
         )
 
     def _at(self, key: str) -> str:

@@ -244,24 +244,29 @@ def register_on_another_disk(installed: Installation) -> None:
             installed.collector.run("systemctl", "daemon-reload")
             installed.collector.run("systemctl", "restart", COLLECTOR)
             settle(installed.collector, COLLECTOR)
+            value = f"veilleuse_register_writable {int(has_drop_in)}"
+            wait_for(partial(is_told, installed.collector, value), value)
             code, said = installed.veilleuse(*order, f"--output=/root/join-{has_drop_in}")
             assert (code == 0) is has_drop_in, said
             code, said = installed.veilleuse("doctor")
             assert code == (0 if has_drop_in else 1), said
             line = "the register /srv/veilleuse/register.jsonl cannot be written: "
             assert (line in said) is not has_drop_in, said
-            value = f"veilleuse_register_writable {int(has_drop_in)}"
-            wait_for(partial(is_told, installed.collector, value), value)
 
 
 def is_told(collector: Machine, line: str) -> bool:
-    """Return whether /metrics has a line."""
+    """Return whether /metrics answers with a line."""
     url = "http://127.0.0.1:8640/metrics"
-    return line in collector.out("sh", "-c", f'curl -sH "Authorization: Bearer $(cat {TOKEN})" {url}')
+    command = f'curl -sH "Authorization: Bearer $(cat {TOKEN})" {url}'
+    return line in collector.run("sh", "-c", command, check=False).stdout
 
 
 def copies_restore(installed: Installation, block: TypedBlock) -> None:
-    """On a machine that has the copies and the stick alone, the collector is what it was."""
+    """On a machine that has the copies and the stick alone, the collector is what it was.
+
+    The backup is older than the enrolment: the register, which the next morning's copy holds, knows it.
+    """
+    installed.other.run("/etc/cron.daily/veilleuse-copies")
     known = {host["agent_id"] for host in hosts(installed.collector)}
     files = sorted(installed.other.path(f"/srv/copies{BACKUPS}").iterdir())
     for file in files:

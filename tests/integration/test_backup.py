@@ -17,9 +17,10 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from tests.promises.support.restored_months import MACHINES, SECONDS, LostHost, measure
 from tests.support.fleet import PERIOD_MILLISECONDS, Fleet, compared, now_unix_milliseconds, statuses, summed
 from tests.support.stack import Stack
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 AGENTS = 4
 
@@ -139,3 +140,42 @@ def test_a_full_disk_is_one_line(tmp_path, request):
         assert done.stderr.count("\n") == 1
         assert list(small.iterdir()) == []
         assert not (stack.data / "backup.work").exists()
+
+
+@pytest.mark.promise("P15")
+def test_a_lost_host_publishes_no_month_twice(tmp_path, figure):
+    """A month is published, a machine forgotten, the host lost and restored with the register beside which
+    the month lies: the reader's account gets the same month again, and subtracts nothing."""
+    told = measure(tmp_path)
+    figure(f"{told} after a restore of a backup from before the publication")
+    assert told == "0 machines by subtraction"
+
+
+@pytest.mark.promise("P15")
+def test_a_lost_host_without_the_file_waits_for_the_operator(tmp_path):
+    """Where the file of publications is lost too, the restore, `doctor` and the first page name the month,
+    which stays unpublished until an operator allows it. The restore names what else is gone, and the replaced
+    files."""
+    with LostHost(tmp_path) as host:
+        host.start()
+        host.wait_until_published()
+        host.forget_one()
+        host.lose()
+        host.publications.unlink()
+        month = f"{host.first:%Y-%m}"
+        told = host.restore(code=3)
+        assert told["publications"]["unpublished"] == [month]
+        assert told["publications"]["trouble"] == "it is missing"
+        assert (told["gone"]["actions"], told["gone"]["revoked"]) == (None, 1)
+        host.start()
+        until(lambda: month in host.page(), "the first page names the month", SECONDS)
+        assert month in host.doctor()
+        assert host.rows() == []
+        assert host.published() == []
+        host.stack.must("veilleuse", "published", "allow", str(host.first), str(host.end), "--why", "known")
+        host.wait_until_published()
+        assert [row["n"] for row in host.rows()] == [MACHINES - 1]
+        assert month not in host.doctor()
+        told = host.restore_again()
+        assert told["replaced"]
+        assert told["gone"]["lines of the access journal"] > 0

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.promises.table import BY_NAME, PROMISES
+from tests.promises.table import BY_NAME, PROMISES, Promise
 from tests.support import clock
 from tests.support.processes import ran
 
@@ -26,6 +27,9 @@ ROOT: Final = Path(__file__).parents[2]
 FILE: Final = Path(__file__).with_name("results.json")
 DOCUMENT: Final = ROOT / "docs" / "promises.md"
 _FIGURE: Final = pytest.StashKey[list[str]]()
+
+STALE_COMMITS: Final = 300
+"""Commits that change what a test runs, from which on its result is stale."""
 
 Results = dict[str, dict[str, "Result"]]
 """Promise → test id → result. A test that runs again replaces only its own result."""
@@ -64,6 +68,22 @@ class Result:
         plain = Result(measured="")
         return {name: value for name, value in asdict(self).items() if value != getattr(plain, name)}
 
+    @property
+    def commit(self) -> str:
+        """Return the commit in `measured`, without the mark of what was not committed."""
+        return self.measured.partition(" at ")[2].partition(",")[0].rstrip("+")
+
+
+@dataclass
+class Count:
+    """What a run that found all tests counted. The page asks git nothing more: clones may be shallow."""
+
+    commit: str = ""
+    tests: dict[str, int] = field(default_factory=dict)
+    """Promise → its tests that exist."""
+    since: dict[str, dict[str, int | None]] = field(default_factory=dict)
+    """Promise → commit of a result → commits since that change what its tests run; None: not in history."""
+
 
 def _today() -> str:
     return clock.today().isoformat()
@@ -77,10 +97,14 @@ class Promises:
         self._results: Results = {}
         self._there: set[str] = set()
         """Ids of all tests of promises that were found, run or not."""
+        self._tests = Counter[str]()
+        """Promise → number of these tests."""
+        self._is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """`--only R16` runs the tests of that promise; `--resume` leaves out promises that passed today."""
         self._there = {item.nodeid for item in items if names_of(item)}
+        self._tests = Counter(name for item in items for name in set(names_of(item)))
         for item in items:
             for name in names_of(item):
                 if name not in BY_NAME:
@@ -111,6 +135,15 @@ class Promises:
         if report.when == "teardown" and self._keep and names_of(item):
             keep(self._results, self._there)
         return report
+
+    def pytest_sessionfinish(self) -> None:
+        """Count tests and commits, where all tests were found."""
+        if self._keep and self._is_whole and self._tests:
+            results = {
+                name: {test: one for test, one in tests.items() if test in self._there}
+                for name, tests in kept().items()
+            }
+            _write(results, _count(results, self._tests))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print one line per promise that was tried, or per promise when results are kept."""
@@ -164,8 +197,20 @@ def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 def kept() -> Results:
     """Return the kept result of each test."""
-    raw = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
-    return {name: {test: Result(**values) for test, values in tests.items()} for name, tests in raw.items()}
+    return {
+        name: {test: Result(**values) for test, values in tests.items()}
+        for name, tests in _read().get("results", {}).items()
+    }
+
+
+def counted() -> Count:
+    """Return what was counted last."""
+    return Count(**_read().get("counted", {}))
+
+
+def _read() -> dict[str, Any]:
+    raw: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    return raw
 
 
 def keep(results: Results, there: Collection[str]) -> None:
@@ -176,14 +221,38 @@ def keep(results: Results, there: Collection[str]) -> None:
         former = everything.get(name, {}).items()
         still = {test: one for test, one in former if test in there or file_of(test) not in looked_into}
         everything[name] = still | tests
+    _write(everything, counted())
+
+
+def _write(results: Results, count: Count) -> None:
     plain = {
-        name: {test: result.document() for test, result in sorted(everything[name].items())}
-        for name in BY_NAME
-        if name in everything
+        "counted": asdict(count),
+        "results": {
+            name: {test: result.document() for test, result in sorted(results[name].items())}
+            for name in BY_NAME
+            if results.get(name)
+        },
     }
     draft = FILE.with_suffix(".new")
     draft.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     draft.replace(FILE)
+
+
+def _count(results: Results, tests: Mapping[str, int]) -> Count:
+    since = {
+        name: {commit: commits_since(commit, BY_NAME[name].tests_of) for commit in commits}
+        for name in BY_NAME
+        if (commits := sorted({one.commit for one in results.get(name, {}).values()}))
+    }
+    return Count(code(), {name: tests[name] for name in BY_NAME if name in tests}, since)
+
+
+@cache
+def commits_since(commit: str, paths: tuple[str, ...]) -> int | None:
+    """Return the commits after this one that change these paths; None where git does not have it."""
+    git = ["git", "-C", str(ROOT), "rev-list", "--count", "--no-merges", f"{commit}..HEAD", "--", *paths]
+    found = ran(git)
+    return None if found.returncode else int(found.stdout)
 
 
 def file_of(test: str) -> str:
@@ -206,9 +275,12 @@ _PREAMBLE: Final = """\
 <!-- Generated by `make docs` from tests/promises/; never edited. -->
 # Guarantees: test results
 
-This page shows, for each guarantee of [guarantees.md](guarantees.md), what is tested, the bound and the measured results. `make test-long` runs the
-tests and keeps their results; `make test-long ONLY=R16` runs those of one guarantee. Each result has its date, commit and machine (`+` after a commit:
-with changes that were not committed).
+This page shows, for each guarantee of [guarantees.md](guarantees.md), what is tested, the bound and the result. `make test-long` runs the
+tests and keeps their results; `make test-long ONLY=R16` runs those of one guarantee. Columns: *tests*: those with a result, of those that exist; *oldest*: commit of the oldest
+of these results; *since*: commits after it that change what the tests run, as counted at {commit}.
+
+Results: *pass*: all tests ran and passed; *in part*: those that ran passed, others did not run; *stale*: all passed, but {stale} commits or more changed since what the oldest
+ran, or its commit is in no history; *fail*; *not run*. The figures, dates and machines are [below](#figures).
 
 Power cuts, networks, clocks and disks are real ones of a Linux machine (loop devices, network namespaces, libfaketime, libfiu, full tmpfs). Parts that are
 **simulated** instead are named in the second column. A *canary* is a text that a test plants and then searches for. A *mutant* is a build with a deliberate defect,
@@ -218,25 +290,44 @@ some tests use 3).
 **Not tested**, because such a machine cannot show it: a real suspend, real RAPL counters, limits of memory and processor time of the units, Windows, macOS, the write cache of a real
 disk, 10,000 real machines.
 
-| id | what is tested | bound | result | measured | date, commit and machine |
-| --- | --- | --- | --- | --- | --- |
+| id | what is tested | bound | result | tests | oldest | since |
+| --- | --- | --- | --- | --- | --- | --- |
+"""
+_FIGURES: Final = """
+## Figures
+Each result has its date, commit and machine (`+` after a commit: with changes that were not committed).
 """
 
 
 def document() -> str:
     """Return the text of docs/promises.md."""
-    return _PREAMBLE + "".join(_rows(kept()))
+    results, count = kept(), counted()
+    rows = "".join(row(promise, results.get(promise.name, {}).values(), count) for promise in PROMISES)
+    figures = "".join(map(_figures, results, map(dict.values, results.values())))
+    return _PREAMBLE.format(commit=count.commit, stale=STALE_COMMITS) + rows + _FIGURES + figures
 
 
-def _rows(results: Results) -> Iterable[str]:
-    for promise in PROMISES:
-        tests = results.get(promise.name, {}).values()
-        if not tests:
-            outcome, said, measured = f"not run: {promise.not_run or 'no test has run yet'}", "", ""
-        else:
-            outcome = "pass" if all(result.passed for result in tests) else "fail"
-            said = reached(tests)
-            measured = "; ".join(sorted({one.measured for one in tests}))
-        text = promise.text + (f" (**simulated**: {promise.simulated})" if promise.simulated else "")
-        cells = (promise.name, text, promise.figure, outcome, said, measured)
-        yield f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"
+def row(promise: Promise, tests: Collection[Result], count: Count) -> str:
+    """Return the line of a promise; `tests`: its results."""
+    number = count.tests.get(promise.name, 0)
+    ages = {one.commit: count.since.get(promise.name, {}).get(one.commit) for one in tests}
+    oldest, since = max(ages.items(), key=lambda one: (one[1] is None, one[1] or 0), default=("", None))
+    is_old = since is None or since >= STALE_COMMITS
+    if not tests:
+        outcome = f"not run: {promise.not_run or 'no test has run yet'}"
+    elif not all(one.passed for one in tests):
+        outcome = "fail"
+    elif len(tests) < number:
+        outcome = "in part, stale" if is_old else "in part"
+    else:
+        outcome = "stale" if is_old else "pass"
+    text = promise.text + (f" (**simulated**: {promise.simulated})" if promise.simulated else "")
+    age = "" if not tests else "unknown" if since is None else f"{since}"
+    cells = (promise.name, text, promise.figure, outcome, f"{len(tests)} of {number}", oldest, age)
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"
+
+
+def _figures(name: str, tests: Collection[Result]) -> str:
+    measured = "; ".join(sorted({one.measured for one in tests}))
+    text = f"{reached(tests)}. *{measured}*".replace("<", "&lt;")
+    return f"\n<details><summary>{name}</summary>\n\n{text}\n\n</details>\n"

@@ -24,6 +24,8 @@ class Promise:
     """Simulated parts of its tests; empty when all parts are real."""
     not_run: str = ""
     """Reason why no test of it runs here; empty when one runs."""
+    tests_of: tuple[str, ...] = ("agent", "collector", "proto")
+    """What its tests run, as paths of the repository: a commit that changes none of them ages no result."""
 
 
 PROMISES: Final = (
@@ -81,12 +83,14 @@ PROMISES: Final = (
         "The machine is suspended for 10 h",
         "0 J counted, the time is `asleep`, first record < 150 s after the resume",
         simulated="the clocks and the source of energy readings",
+        tests_of=("agent", "proto"),
     ),
     Promise(
         "R11",
         "Energy counters wrap, reset, stick or vanish",
         "error < 0.1 % after a wrap, 0 negative values, a missing value is unknown and never 0 W",
         simulated="the files of the counters",
+        tests_of=("agent", "proto"),
     ),
     Promise(
         "R12",
@@ -141,6 +145,7 @@ PROMISES: Final = (
         "R21",
         "Two instances of the service start on one machine",
         "the second ends with a clear message",
+        tests_of=("agent", "proto"),
     ),
     Promise(
         "S1",
@@ -247,16 +252,19 @@ PROMISES: Final = (
         "S21",
         "Exposure of the units (`systemd-analyze security`)",
         "≤ 1.1; the RAPL helper ≤ 0.7",
+        tests_of=("deploy",),
     ),
     Promise(
         "S22",
         "No other account reads energy_uj",
         "0 files readable by others",
+        tests_of=("deploy",),
     ),
     Promise(
         "S23",
         "Supply chain",
         "0 differences between lock, installation and SBOM; two builds give one wheel; SQLite ≥ 3.51.3; a made-up vulnerability fails the audit (the real one needs a copy of the OSV database)",
+        tests_of=("deploy", "requirements", "pyproject.toml"),
     ),
     Promise(
         "S24",
@@ -352,6 +360,7 @@ PROMISES: Final = (
         "Packages on machines with a running systemd: install, enrol, deliver, upgrade under load, kill, reboot, remove, purge",
         "0 records lost, 0 duplicated, 0 refused; a purge leaves nothing",
         simulated="the machines, which are containers with a systemd of their own",
+        tests_of=("agent", "collector", "proto", "deploy", "requirements"),
     ),
 )
 BY_NAME: Final = {promise.name: promise for promise in PROMISES}

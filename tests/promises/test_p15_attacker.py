@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.promises.support import telework_days
 from tests.promises.support.closing_beside import FILE, ROWS, TOTALS, closed_year, published_year
 from tests.promises.support.explaining import Explained
 from tests.promises.support.fleet_answers import contents, unexplained_answers, unexplained_rows
@@ -33,7 +34,9 @@ from tests.promises.support.indicator_answers import rows_without_counts, unexpl
 from tests.promises.support.indicator_equations import causes_at, tell_indicators
 from tests.promises.support.isolating import Column, Equation, Isolated, dominated, smallest
 from tests.promises.support.read_together import Key, Row, Watched, What
+from tests.promises.support.silent_month import PILOT, PLACES, Places, compared
 from tests.promises.support.stories import (
+    ATTACKED,
     AUG,
     BUSY,
     IN_OCTOBER,
@@ -45,10 +48,10 @@ from tests.promises.support.stories import (
     YEARS,
     entities,
     late_install,
-    watts,
 )
 from tests.support.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.account import group_sums
+from veilleuse.collector.disclosure.parts import ScreenRule
 from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.accounts import Role
@@ -288,6 +291,29 @@ def test_the_silence_of_one_is_in_no_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("P15")
+@pytest.mark.parametrize(
+    ("places", "silent", "days", "listed"),
+    [
+        (PLACES, ("alone", "class", "zone"), 30, False),
+        (PILOT, ("alone",), 30, False),
+        pytest.param(PLACES, ("twelve", "small", "population"), 30, False, marks=pytest.mark.long),
+        pytest.param(PLACES, ("alone", "small", "class"), 30, True, marks=pytest.mark.long),
+        pytest.param(PLACES, ("alone", "twelve", "class"), 12, False, marks=pytest.mark.long),
+        pytest.param(PLACES, ("small", "branch"), 12, True, marks=pytest.mark.long),
+    ],
+    ids=("alone", "pilot", "places", "listed", "partly", "partly and listed"),
+)
+def test_the_silent_month_of_one_is_at_no_outlet(
+    places: Places, silent: Sequence[str], days: int, listed: bool, tmp_path: Path
+) -> None:
+    """Two fleets, equal but for one PC's silent month, differ in sums over k machines or more alone.
+
+    Rows of an entity with fewer than k PCs have no n, coverage or machine-days. n is never above n_fleet."""
+    found = compared(tmp_path, places, silent, days=days, listed=listed)
+    assert not found, "\n".join([str(len(found)), *found[:20]])
+
+
+@pytest.mark.promise("P15")
 def test_the_pages_tell_nothing_more_than_the_api(tmp_path: Path) -> None:
     """Each energy, emission and share on a page is of the API's answers to the same reader, or to that of a
     branch: a row rounded, a sum of rows by entity, or their share of the whole."""
@@ -350,6 +376,15 @@ def in_words(name: str, value: float, indicator: str, w: Words) -> set[str]:
     return {w.percent(value)} if 0 <= value <= 1 else set()
 
 
+@pytest.mark.promise("P15")
+def test_nobody_s_telework_days_are_a_difference(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """Eleven people are declared, ten of them also as a branch, twice: each outlet says the same whatever the
+    eleventh does."""
+    told = telework_days.different(tmp_path)
+    assert set(told.values()) == {1}, told
+    figure(f"0 of {len(told)} answers depend on the telework days of one person beside ten of a branch")
+
+
 def test_the_attacker_finds_a_month_that_is_told_twice(tmp_path: Path) -> None:
     """The search finds the machine that is added to a month between two publications of it."""
     with Watched(tmp_path, 1) as data:
@@ -366,19 +401,21 @@ def test_the_attacker_finds_a_month_that_is_told_twice(tmp_path: Path) -> None:
     assert isolated.machines == {hosts[13]}
 
 
+@pytest.mark.parametrize("story", ATTACKED, ids=lambda story: story.__name__)
 def test_the_attacker_takes_out_watts_that_everybody_knows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    story: Callable[[Watched], list[HostId]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The laptop of `watts` is isolated where the product does not know the public watts."""
+    """The machines of a story are isolated where the product does not know the public watts."""
     for module in (group_sums, release_tables):
         monkeypatch.setattr(module, "rates_of", lambda _: ())
+    monkeypatch.setattr(ScreenRule, "allows", lambda *_: True)
     with Watched(tmp_path, 1) as data:
-        laptop = watts(data)
+        isolated = story(data)
         found = solved(data)
     explained(found)
-    isolated = smallest(of(found.equations, "reader", ("api",)), K)
-    assert isolated is not None
-    assert isolated.machines == set(laptop)
+    smallest_found = smallest(of(found.equations, "reader", ("api",)), K)
+    assert smallest_found is not None
+    assert smallest_found.machines == set(isolated)
 
 
 def test_the_attacker_solves_more_than_pairs() -> None:

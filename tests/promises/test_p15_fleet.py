@@ -102,7 +102,7 @@ def with_hidden_machines(data: Watched, month: FleetOfMonth) -> Sequence[FleetRo
         groups = tally_periods(reader, Periods(reader), query, screens=True)
     mine = [one for one in groups.items() if one[0].entity == "B" and one[0].device_class == "laptop"]
     ((key, tally),) = mine
-    more = tables._cell(key._replace(entity="hidden"), tally, [tally])
+    more = tables._cell(key._replace(entity="hidden"), tally, [tally], K)
     told = released(month)
     made = estimate_months([replace(told, cells=(*told.cells, more))], ASSUMPTIONS)[0]
     return [row for row in made if row.key.entity != "hidden"]

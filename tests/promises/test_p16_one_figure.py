@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """P16: one figure has the same digits at every outlet, for every reader.
 
-`veilleuse simulate` makes a fleet, `veilleuse serve` publishes its months, a year is closed, and a real
-Prometheus scrapes. The collector's clock is in March 2026 (libfaketime): PCs' months are kept for 18.
-Each number that two outlets give is compared. `one_table.txt` in the test's folder has all of them.
+`veilleuse simulate` makes a fleet, `veilleuse serve` publishes it in March 2026 (libfaketime), a year is
+closed, a real Prometheus scrapes. Each number that two outlets give is compared: `one_table.txt` has them.
 """
 
 from __future__ import annotations

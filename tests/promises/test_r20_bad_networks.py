@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.promises.support.networks import NAME, NEAR_ADDRESS, Wire, wire
+from tests.promises.support.networks import FarStack, Wire, wire
 from tests.support.fakes.agent import record
-from tests.support.processes import ran
-from tests.support.stack import Stack, program
 from veilleuse.agent.spool.database import connect
 
 pytestmark = [pytest.mark.promise("R20"), pytest.mark.long]
@@ -27,58 +24,6 @@ RECORDS = 1_500
 BAD_SECONDS = 45.0
 DRAIN_SECONDS = 120.0
 """Longer than the back-off of an agent that could not deliver for a while."""
-
-
-class FarStack(Stack):
-    """A collector on the near host, an agent on the far one."""
-
-    def __init__(self, folder: Path, between: Wire) -> None:
-        """The usual ports are free in a namespace of its own."""
-        names = {"GRPC__ADDRESS": 8641, "GRPC__ENROLMENT_ADDRESS": 8642}
-        listen = {f"VEILLEUSE__{name}": f"{NEAR_ADDRESS}:{port}" for name, port in names.items()}
-        told = {
-            "VEILLEUSE__GRPC__ADVERTISED_ADDRESS": f"{NAME}:8641",
-            "VEILLEUSE__GRPC__ADVERTISED_ENROLMENT_ADDRESS": f"{NAME}:8642",
-            "VEILLEUSE__PKI__SERVER_NAMES": NAME,
-            "VEILLEUSE_AGENT__MEASURE__POPULATION": "server",
-            "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
-        }
-        super().__init__(folder, listen | told)
-        self._between = between
-
-    def far(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of the agent that ends by itself."""
-        return ran(
-            self._between.far_command(program(command[0]), *command[1:]),
-            env=self.environment,
-            check=True,
-            timeout=60,
-        )
-
-    def serve(self) -> None:
-        """Start the collector on the near host."""
-        self.must("veilleuse", "init")
-        self._start("serve", self._between.near_command(program("veilleuse"), "serve"))
-        self.wait_for(lambda: "collector serves" in self.log("serve"), "the collector serves")
-
-    def run_agent(self) -> psutil.Process:
-        """Start the agent's service on the far host."""
-        return psutil.Process(
-            self._start("agent", self._between.far_command(program("veilleuse-agent"), "run")).pid
-        )
-
-    def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.processes.append(process)
-        return process
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def _observed(row: Row) -> Told:
 
 
 def _own(row: Row) -> Told:
-    """Of the year: the simulated month is its only one that tells it."""
+    """Of the month that the panel shows: the days before it belong to another one."""
     if row["own_part"] != "whole":
         yield (row["own_part"],), row.get("kwh_own")
 
@@ -173,6 +173,7 @@ def _ends(end: str) -> Callable[[Row], Told]:
 
 
 YEAR: Final = Asked("emissions", "year", "perimeter,device_class")
+MONTH: Final = Asked("emissions", "month", "perimeter")
 MONTHS: Final = Asked("emissions", "year", "perimeter,month")
 INDICATORS: Final = Asked("indicators", "month", "population")
 ENTITIES: Final = Asked("indicators", "month", "entity,population")
@@ -209,8 +210,8 @@ COMPARED: Final = (
         lambda row: _kwh(row, "month", "perimeter"),
     ),
     Compared("energie-co2 day_energy", 0, ("device_class",), YESTERDAY, "rows", _observed),
-    Compared("collecteur own", 0, ("part",), YEAR, "own_use", _own),
-    Compared("collecteur own", 1, (), YEAR, "own_use", _own_ratio),
+    Compared("collecteur own", 0, ("part",), MONTH, "own_use", _own),
+    Compared("collecteur own", 1, (), MONTH, "own_use", _own_ratio),
     Compared("sobriete outside", 0, _PC, INDICATORS, "rows", _indicator("I1", "value", *_PC)),
     Compared(
         "sobriete entities",

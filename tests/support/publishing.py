@@ -13,7 +13,12 @@ from functools import partial
 from tests.support.clock import unix_seconds
 from tests.support.filled import Filled
 from tests.support.rolled import roll
-from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
+from veilleuse.collector.model.publications import (
+    Publication,
+    PublicationHold,
+    PublicationKind,
+    content_of,
+)
 from veilleuse.collector.ports.months import PublicationSummary
 from veilleuse.collector.reports.fleet_publication import FleetPublisher
 from veilleuse.collector.reports.readers import sobriety_sources_of
@@ -66,6 +71,11 @@ class Publishing:
         """See ports.PublicationReader."""
         with closing(SqlitePublicationReader(self._data.directory)) as reader:
             return reader.waits(first, end)
+
+    def hold(self) -> PublicationHold | None:
+        """See ports.PublicationReader."""
+        with closing(SqlitePublicationReader(self._data.directory)) as reader:
+            return reader.hold()
 
     def publish(self, one: Publication) -> None:
         """Store a publication as it arrives through the socket; an earlier one of the same period stays."""

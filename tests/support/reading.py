@@ -19,6 +19,7 @@ from starlette.routing import Route
 from tests.support.clock import unix_seconds
 from tests.support.filled import Filled
 from tests.support.publishing import monthly_figures
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.accounts import Role, new_token, token_sha256
@@ -32,6 +33,7 @@ from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.app import SecurityMiddleware, make_app
 from veilleuse.collector.web.desk import Desk
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
+from veilleuse.collector.web.pages.preparation import Preparation
 
 DAY = 86_400_000
 DOOR_TOKEN = "0123456789abcdef0123456789abcdef"
@@ -45,14 +47,15 @@ class Reading:
         data: Filled,
         *,
         door_token: str | None = None,
+        proxy_secret: str | None = None,
         clock: Callable[[], float] = unix_seconds,
         impatient: bool = False,
         settings: CollectorSettings | None = None,
         **http: Any,
     ) -> None:
-        """`door_token`: the token of a collector that is not on loopback. `clock`: Unix seconds. `http`:
-        settings where no `settings` are given. Unless `impatient`, the failure limiter's clock advances
-        1,000 s at each look."""
+        """`door_token`: the token of a collector that is not on loopback. `proxy_secret`: that of a reverse
+        proxy. `clock`: Unix seconds. `http`: settings where no `settings` are given. Unless `impatient`, the
+        failure limiter's clock advances 1,000 s at each look."""
         self.data = data
         self.clock = clock
         self._cleanup = ExitStack()
@@ -63,7 +66,7 @@ class Reading:
         accounts = SqliteAccountReader(data.directory)
         for opened in (outlook_reader, self.reader, accounts):
             self._cleanup.callback(opened.close)
-        door = MetricsAuth("127.0.0.1" if door_token is None else "192.0.2.1", 8640, door_token)
+        door = MetricsAuth("127.0.0.1" if door_token is None else "192.0.2.1", 8640, door_token, proxy_secret)
         open_store = partial(open_reader, data.directory)
         self.figures = Figures(
             self.reader,
@@ -74,7 +77,7 @@ class Reading:
         )
         self.desk = ApiContext(Desk(self.figures, self.settings, self._note_access), "0.1.0")
         limiter = FailureLimiter() if impatient else FailureLimiter(lambda: next(self._ages))
-        admission = AccessControl(
+        self.access = AccessControl(
             door,
             accounts,
             self._note_use,
@@ -87,7 +90,8 @@ class Reading:
         found = self.indicators
         worked_out = found.figures, found.month, found.is_of_older_rule, found.month_facts
         outlook = SnapshotCache(outlook_reader, self.settings, clock, *worked_out)
-        self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, admission, open_store, clock)
+        self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, self.access, open_store, clock)
+        self.preparation.look_seconds = PATIENCE_SECONDS  # on a slow machine a page is still its figures
 
     def __enter__(self) -> Self:
         return self
@@ -109,6 +113,17 @@ class Reading:
             expires_unix_milliseconds=now + round(days * DAY),
         )
         return token
+
+    @property
+    def preparation(self) -> Preparation:
+        """Return what prepares the application's pages."""
+        found = self._starlette.state.preparation
+        assert isinstance(found, Preparation)
+        return found
+
+    async def keep_warm(self) -> None:
+        """Do what the server does beside its answers, without an end."""
+        await self._starlette.state.keep_warm()
 
     @property
     def routes(self) -> set[str]:

@@ -16,7 +16,7 @@ from veilleuse.collector.model.query import Query
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.release.counts import count_fleet, count_screens
 from veilleuse.collector.release.months import ReleasedMonth
-from veilleuse.collector.release.tables import PARTITION, build_month, hosts_under_rule
+from veilleuse.collector.release.tables import PARTITION, build_month, hosts_of_month
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.wire.vocabulary import Population
 
@@ -27,7 +27,7 @@ LATER: Final = 2**45
 def release(sources: Sources, part: Slice, k: int) -> ReleasedMonth:
     """Return a month's published cells and its fleet."""
     query = Query(part.first, part.end, PARTITION, k, now_unix_milliseconds=LATER)
-    hosts = hosts_under_rule(sources.hosts)
+    hosts = hosts_of_month(sources.hosts, part, {})
     month = build_month(part, tally_periods(sources.reader, sources.periods, query, hosts, screens=True), k)
     devices = list(_devices(sources, part))
     return ReleasedMonth(month.cells, month.hidden_cells, count_fleet(devices), count_screens(devices))

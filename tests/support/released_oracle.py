@@ -203,6 +203,7 @@ def _rows(
             machines, days = month.counts[key]
             left = max(0, sum(days) - time)
             more, default = _more(months, month, key, days, left, cell, defaults, k)
+            hosts = min(hosts, machines)
             numbers = (machines, time + left, time, energy, more, default, hosts, shared)
             yield (*cell.family, *key[2:]), numbers
     for name in sorted({(key[0], key[1], key[3]) for key in alone}):

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from veilleuse.wire.address import check_addresses, is_host_name, split_address
+from veilleuse.wire.address import check_account_header, check_addresses, is_host_name, split_address
 from veilleuse.wire.limits import (
     CPU_BUCKET_EDGES_PERCENT,
     IDLE_RUN_EDGES_MINUTES,
@@ -24,6 +24,8 @@ from veilleuse.wire.settings_file import Section, describe, load, setting
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE"
 DEFAULT_FILE: Final = Path("/etc/veilleuse/collector.toml")
+PROXY_SECRET_HEADER: Final = "X-Veilleuse-Proxy-Secret"
+"""Header in which a reverse proxy shows the secret of `http.proxy_secret_file`."""
 RETIRED: Final[Mapping[str, str]] = {}
 """Key of an earlier version → `since VERSION: why, and what to do`. Logged when the service starts; never an
 error."""
@@ -98,11 +100,16 @@ class Http(Section):
     metrics_token_file: str = setting(
         "", "File with the bearer token that /metrics requires; required when not on loopback."
     )
+    proxy_secret_file: str = setting(
+        "",
+        f"File, mode 0600, with the secret that a reverse proxy shows in the header {PROXY_SECRET_HEADER} of every "
+        "request, so that its connections have no bound. It needs http.metrics_token_file.",
+    )
     account_header: str = setting(
         "",
         "Header in which a reverse proxy that signs people in names their account, e.g. X-Veilleuse-Account. "
-        "The proxy must replace this header in every request, and only the proxy may reach http.address. "
-        "It needs http.metrics_token_file.",
+        "Pages then know readers by it alone. It needs http.proxy_secret_file, and counts beside that secret only.",
+        check=check_account_header,
     )
     hosts_metrics: bool = setting(False, "Serve per-host series of servers on /metrics/hosts.")
     api_requests_per_minute: int = setting(

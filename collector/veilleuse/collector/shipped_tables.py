@@ -232,28 +232,31 @@ _MOST_THREADS: Final = 64
 
 
 @cache
-def watts_on(device_class: DeviceClass, *, idle: bool) -> tuple[float, ...]:
-    """Return the watts of machines of a class that are on, as far as the model has few of them.
+def watts_on(device_class: DeviceClass, *, idle: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the watts of machines of a class that are on: (load not reported, all load in one step).
 
-    The first is without a reported load; the others are for all load in one step of its scale, each also for
-    more memory modules than the usual. Of virtual machines, for each number of threads, only the first.
+    The first of each is of the usual memory modules, others are of more; of virtual machines, by threads.
     """
     unreported = DEFAULT_IDLE_LOAD_PPM if idle else DEFAULT_ACTIVE_LOAD_PPM
     if device_class is DeviceClass.VIRTUAL_MACHINE:
         low, high = thread_microwatts()
         thread = low + (high - low) * unreported / _MILLION
-        return tuple(number * thread / _MILLION for number in range(1, _MOST_THREADS + 1))
+        return tuple(number * thread / _MILLION for number in range(1, _MOST_THREADS + 1)), ()
     powers = STATE_POWERS.get(device_class)
     if powers is None:
-        return ()
+        return (), ()
     rest = powers.idle_microwatts if idle else powers.light_microwatts
     more = range(_MOST_MODULES - MODULES_INCLUDED + 1 if device_class in MODULE_CLASSES else 1)
-    span = powers.active_microwatts - rest
-    return tuple(
-        (rest + number * MODULE_MICROWATTS + span * share / _MILLION) / _MILLION
-        for number in more
-        for share in (curve_ppm(unreported), *BUCKET_CURVE_PPM)
-    )
+
+    def watts(*shares: int) -> tuple[float, ...]:
+        span = powers.active_microwatts - rest
+        return tuple(
+            (rest + number * MODULE_MICROWATTS + span * share / _MILLION) / _MILLION
+            for number in more
+            for share in shares
+        )
+
+    return watts(curve_ppm(unreported)), watts(*BUCKET_CURVE_PPM)
 
 
 @cache

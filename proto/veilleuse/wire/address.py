@@ -71,6 +71,25 @@ def is_loopback(host: str) -> bool:
         return host in _LOOPBACK_NAMES
 
 
+def check_account_header(name: str) -> None:
+    """Raise ValueError unless an HTTP header of this name can mean an account and nothing else.
+
+    Taken are names that mean something to browsers, proxies or the collector.
+    """
+    import re  # only for this check
+
+    if not re.fullmatch("[A-Za-z0-9](-?[A-Za-z0-9]){0,63}", name):
+        raise ValueError("it must be letters, digits and single hyphens, e.g. X-Veilleuse-Account")
+    taken = (
+        "(accept|access-control|cache|content|cookie|if|proxy|sec|x-prometheus)(-.*)?"
+        "|authorization|connection|date|dnt|expect|forwarded|from|host|keep-alive|max-forwards|origin|pragma|range"
+        "|referer|set-cookie2?|te|trailer|transfer-encoding|upgrade.*|user-agent|via|x-real-ip|x-requested-with"
+        "|x-forwarded-(by|for|host|port|prefix|proto|scheme|server|ssl)|x-veilleuse-proxy-secret"
+    )
+    if re.fullmatch(taken, name.lower()):
+        raise ValueError("this header means something else: use one of your own, e.g. X-Veilleuse-Account")
+
+
 def is_host_name(text: str) -> bool:
     """Check by its characters that a text is a DNS name (IDN as A-labels) or an IPv4 address."""
     labels = text.removesuffix(".").split(".")

@@ -14,9 +14,14 @@ EXIT_INTERRUPTED = 130
 
 
 def end_on_interrupt() -> None:
-    """Let Ctrl-C end the process at once and silently; Python's handler would raise KeyboardInterrupt."""
+    """Let Ctrl-C end the process at once and silently; Python's handler would raise KeyboardInterrupt.
+
+    A parent may have blocked it until now, as `make run` does.
+    """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def raise_on_interrupt() -> bool:

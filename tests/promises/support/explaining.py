@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from fractions import Fraction
@@ -302,6 +302,22 @@ class Explained:
                     self.say(row, name, dict.fromkeys(keys, 1), whole.version, is_sum=True)
                     del rest[name]
                     break
+            if name in rest and name != "nights_on" and rest[name] in self._enrolled(row):
+                del rest[name]  # the enrolled machines: public, whoever was heard
+
+    def _enrolled(self, row: Row) -> set[int]:
+        """Return the numbers of enrolled machines of the places that a row may be of, several together."""
+        sums = {0}
+        version = self._versions[row.version]
+        named = [(name, row.labels[name]) for name in ("population", "zone") if row.labels.get(name)]
+        hosts = {host for (host, _), time in version.enrolled.items() if time}
+        for number in Counter(
+            version.places[host]
+            for host in hosts
+            if all(getattr(version.places[host], name) == word for name, word in named)
+        ).values():
+            sums |= {one + number for one in sums}
+        return sums
 
     def _likely(self, row: Row) -> Iterator[Found]:
         """Yield the cells that a count may be of: those of the sums beside it, at the version that was

@@ -16,7 +16,10 @@ from veilleuse.collector.reports.readers import SobrietySources
 
 
 def pcs_of_month(sources: SobrietySources, part: Slice) -> dict[int, IndicatorMachine]:
-    """Return the physical PCs with a known state or an energy in a month; a reinstalled one is its last."""
+    """Return the physical PCs that are enrolled, or were observed in a month; a reinstalled one is its last.
+
+    Those silent all month are among them: fewer than k of a row's, which counts them (0046).
+    """
     base = sources.base
     stretch = Stretch((part.first, part.end), part.end, part.end - timedelta(days=1))
     found: dict[int, IndicatorMachine] = {}
@@ -30,10 +33,4 @@ def pcs_of_month(sources: SobrietySources, part: Slice) -> dict[int, IndicatorMa
             for band in bands.keys() | one.bands.keys()
         }
         found[host] = replace(last, host_id=HostId(host), bands=together)
-    return {host: one for host, one in found.items() if _is_counted(one)}
-
-
-def _is_counted(one: IndicatorMachine) -> bool:
-    use = one.use()
-    is_pc = one.population not in EXEMPT and not one.is_virtual
-    return is_pc and bool(use.known_milliseconds or use.derived_millijoules)
+    return {host: one for host, one in found.items() if one.population not in EXEMPT and not one.is_virtual}

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
 import pytest
 
 from tests.support.peers import peer
+from tests.support.processes import ran
+from tests.support.stack import Stack, program
 
 NEAR_ADDRESS: Final = "10.213.7.1"
 FAR_ADDRESS: Final = "10.213.7.2"
@@ -63,6 +66,10 @@ class Wire:
     def forget_name(self) -> None:
         """Make the collector's name unknown to the far host: no hosts entry, no DNS."""
         _hosts_file(self.far).write_text("127.0.0.1 localhost\n", encoding="ascii")
+
+    def add_far_address(self, address: str) -> None:
+        """Give the far host one more address, once."""
+        _must("ip", "netns", "exec", self.far, "ip", "address", "replace", f"{address}/24", "dev", "wire")
 
     def mend(self) -> None:
         """Undo all faults."""
@@ -130,3 +137,55 @@ def _name_near_host(namespace: str) -> None:
 def _must(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"
+
+
+class FarStack(Stack):
+    """A collector on the near host, an agent on the far one."""
+
+    def __init__(self, folder: Path, between: Wire, **settings: str) -> None:
+        """The usual ports are free in a namespace of its own. `settings`: further environment variables."""
+        names = {"GRPC__ADDRESS": 8641, "GRPC__ENROLMENT_ADDRESS": 8642}
+        listen = {f"VEILLEUSE__{name}": f"{NEAR_ADDRESS}:{port}" for name, port in names.items()}
+        told = {
+            "VEILLEUSE__GRPC__ADVERTISED_ADDRESS": f"{NAME}:8641",
+            "VEILLEUSE__GRPC__ADVERTISED_ENROLMENT_ADDRESS": f"{NAME}:8642",
+            "VEILLEUSE__PKI__SERVER_NAMES": NAME,
+            "VEILLEUSE_AGENT__MEASURE__POPULATION": "server",
+            "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
+        }
+        super().__init__(folder, listen | told | settings)
+        self._between = between
+
+    def far(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the agent that ends by itself."""
+        return ran(
+            self._between.far_command(program(command[0]), *command[1:]),
+            env=self.environment,
+            check=True,
+            timeout=60,
+        )
+
+    def serve(self) -> None:
+        """Start the collector on the near host."""
+        self.must("veilleuse", "init")
+        self._start("serve", self._between.near_command(program("veilleuse"), "serve"))
+        self.wait_for(lambda: "collector serves" in self.log("serve"), "the collector serves")
+
+    def run_agent(self) -> psutil.Process:
+        """Start the agent's service on the far host."""
+        return psutil.Process(
+            self._start("agent", self._between.far_command(program("veilleuse-agent"), "run")).pid
+        )
+
+    def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process

@@ -41,16 +41,13 @@ def watts_by_load(device_class: DeviceClass, state: State) -> tuple[Fraction, ..
     """Return the watts on mains of a machine that is on, by load: not reported, or all in one step."""
     if state not in (State.ON_IDLE, State.ON_ACTIVE):
         return ()
-    steps = BUCKETS["cpu_bucket_milliseconds"]
-    loads = [
-        {
-            "cpu_covered_milliseconds": _LONG_MILLISECONDS,
-            "cpu_busy_milliseconds": 0,
-            "cpu_bucket_milliseconds": tuple(_LONG_MILLISECONDS * (one == step) for one in range(steps)),
-        }
-        for step in range(steps)
-    ]
-    cells = (Cell(Band.OPEN, state, Supply.AC, _LONG_MILLISECONDS, **load) for load in ({}, *loads))
+    steps = range(BUCKETS["cpu_bucket_milliseconds"])
+    unreported = Cell(Band.OPEN, state, Supply.AC, _LONG_MILLISECONDS)
+    reported = unreported._replace(cpu_covered_milliseconds=_LONG_MILLISECONDS, cpu_busy_milliseconds=0)
+    cells = [unreported]
+    for step in steps:
+        buckets = tuple(_LONG_MILLISECONDS * (one == step) for one in steps)
+        cells.append(reported._replace(cpu_bucket_milliseconds=buckets))
     return tuple(watts for one in cells if (watts := _modelled(device_class, one)) is not None)
 
 

@@ -444,8 +444,12 @@ class Watched:
                 for host_id, host in hosts.items()
             },
             {
-                (host_id, part): enrolled_milliseconds(host, sites[host.site], part, now)
-                for host_id, host in hosts.items()
+                (last, part): max(
+                    enrolled_milliseconds(host, sites[host.site], part, now)
+                    for host_id, host in hosts.items()
+                    if same.get(host_id, host_id) == last
+                )
+                for last in {same.get(host_id, host_id) for host_id in hosts}
                 for part in self.months
             },
         )

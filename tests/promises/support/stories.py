@@ -281,12 +281,13 @@ def shared_row_of_screens(data: Watched) -> list[HostId]:
     return few
 
 
-ATTACKED: Final = (assumed_load, steady_load, lit_screens, mixed_screens, shared_row_of_screens)
-"""Stories that return the machines that were isolated."""
+ATTACKED: Final = (watts, assumed_load, steady_load, lit_screens, mixed_screens, shared_row_of_screens)
+"""Stories that return the machines that public watts isolated."""
 STORIES: Final = (
     *(withheld, constants, methods, zones, days, weeks, late, screens, entities),
-    *(watts, one_power, rest_of_a_row, reinstalled, around_k, corrected, moved),
+    *(one_power, rest_of_a_row, reinstalled, around_k, corrected, moved),
     *(plans, stopped, causes),
+    *ATTACKED,
 )
 READERS: Final[dict[Callable[[Watched], object], tuple[str, ...]]] = {
     entities: ("A", "B"),

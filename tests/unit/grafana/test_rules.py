@@ -147,7 +147,7 @@ def test_each_condition_has_its_texts(language):
     texts: dict[str, Any] = dict(words(language).texts)
     assert set(texts["conditions"]) == set(texts["remedies"]) == set(BY_NAME)
     for condition in TABLE:
-        known = {*condition.metric.labels, "n", "ratio", "percent", "duration"}
+        known = {*condition.metric.labels, "n", "ratio", "percent", "duration", "memory"}
         assert set(re.findall(r"\{(\w+)\}", texts["conditions"][condition.name])) <= known
 
 

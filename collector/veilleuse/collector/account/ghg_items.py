@@ -17,7 +17,7 @@ from typing import Final
 
 from veilleuse.collector.account.emissions import Emissions
 from veilleuse.collector.model.factors import BilanItem, BilanMapping, ContextMapping
-from veilleuse.collector.model.inventory import Headcount, PowerContext
+from veilleuse.collector.model.inventory import LEAST_TELEWORK_USERS, Headcount, PowerContext
 
 READ, REMEMBERED, ENTERED = "read in the method", "remembered, not verified", "entered"
 
@@ -128,9 +128,9 @@ def home_share(
 ) -> Fraction | None:
     """Return the share of laptops' time at home over [first, end), 0 to 1, weighted by days.
 
-    It is declared telework days ÷ worked days, of the entity, else of the nearest ancestor with a
-    declaration. None where a part of the period has no declaration: absent, never zero. It never comes from a
-    machine.
+    It is declared telework days, rounded (published_days), ÷ worked days, of the entity, else of the nearest
+    ancestor with a declaration. None where a part of the period has no declaration: absent, never zero. It
+    never comes from a machine.
     """
     own = declarations(headcounts, entity)
     return _over_days(own, first, end, worked_days_per_week) if own else None
@@ -154,12 +154,33 @@ def _over_days(own: list[Headcount], first: date, end: date, worked: int) -> Fra
         return None
     edges = [*(one.from_day for one in own), end]
     total = Fraction(0)
-    for one, until in zip(own, edges[1:], strict=True):
+    for one, until, telework in zip(own, edges[1:], published_days(own, worked), strict=True):
         days = (min(until, end) - max(one.from_day, first)).days
         if days > 0:
-            telework = Fraction(one.telework_days_per_week or Decimal(0))
-            total += min(Fraction(1), telework / worked) * days
+            total += telework / worked * days
     return total / (end - first).days
+
+
+def published_days(own: Iterable[Headcount], worked: int = WORKED_DAYS_PER_WEEK) -> list[Fraction]:
+    """Return the published telework days per week of successive declarations of one entity.
+
+    The person-days of a declaration (users × days) are known by their cell alone: a multiple of what
+    LEAST_TELEWORK_USERS people can reach at most, and the next one; the days of its middle are published.
+    None at all are published as 0. A declaration whose person-days differ by less than a cell from those that
+    the present cell was computed of keeps this cell. docs/methodology.md §8 shows that the days of fewer
+    people cannot be solved for.
+    """
+    cell = LEAST_TELEWORK_USERS * worked
+    found: list[Fraction] = []
+    basis, low = Fraction(0), Fraction(0)
+    for one in own:
+        most = Fraction(one.users * worked)
+        declared = min(one.users * Fraction(one.telework_days_per_week or Decimal(0)), most)
+        if not declared or not basis or abs(declared - basis) >= cell or low >= most:
+            basis, low = declared, Fraction(declared // cell * cell)
+        middle = (low + min(low + cell, most)) / 2 if low < most else most
+        found.append(middle / one.users if declared else Fraction(0))
+    return found
 
 
 def split_home(energy_millijoules: int, share: Fraction) -> tuple[int, int]:

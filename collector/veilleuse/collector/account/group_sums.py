@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
@@ -22,6 +22,7 @@ from veilleuse.collector.disclosure.parts import (
     Part,
     Rates,
     away,
+    known_rates,
     rates_in,
     rates_of,
     spent_of,
@@ -30,6 +31,7 @@ from veilleuse.collector.disclosure.parts import (
 from veilleuse.collector.disclosure.rule import (
     EXEMPT,
     DisclosureCell,
+    always_left,
     count,
     is_nobodys_or_enough,
     is_nobodys_or_safe,
@@ -174,7 +176,7 @@ class Tally:
         not time × that rate.
         """
         on = (_of(self.times, ON), _of(self.drawn, ON | Part.OTHER))
-        known = rates_in(spent_of(self), _ALL, rates)
+        known = rates_in(known_rates(spent_of(self), rates), _ALL)
         left = (away(known, place) for place in range(len(rates)))
         return DisclosureCell(
             key, _of(self.times, _ALL), on, (_of(self.times, REST), _of(self.drawn, REST), *left)
@@ -188,41 +190,51 @@ class Tally:
         times = tuple(_of(self.times, part) for part in level.parts)
         on = tuple(_of(self.drawn, part) for part in (*level.parts, Part.OTHER) if not part & REST)
         rest = tuple(_of(self.drawn, part) for part in level.parts if part & REST)
-        always = unknown(spent_of(self), rates)
-        left = [one | always for one in self._away(level, rates)]
         return DisclosureCell(
-            key, whole.contributions, (*whole.beside, *times, *on), (*whole.constant, *rest, *left)
+            key,
+            whole.contributions,
+            (*whole.beside, *times, *on),
+            (*whole.constant, *rest),
+            self._away(level, rates),
+            unknown(known_rates(spent_of(self), rates)),
         )
 
-    def _away(self, level: Level, rates: Rates) -> list[dict[HostId, int]]:
+    def _away(self, level: Level, rates: Rates) -> tuple[tuple[dict[HostId, int], ...], ...]:
         """Return, for each part and each rate of its states,
         the machines whose energy is not time × the rate.
         """
-        spent = spent_of(self)
-        return [
-            away(known, place)
+        known = known_rates(spent_of(self), rates)
+        return tuple(
+            tuple(
+                away(of_part, place)
+                for place, rate in enumerate(rates)
+                if part & (REST if rate.state in REST_STATES else ON)
+            )
             for part in level.parts
-            for known in [rates_in(spent, part, rates)]
-            for place, rate in enumerate(rates)
-            if part & (REST if rate.state in REST_STATES else ON)
-        ]
+            for of_part in [rates_in(known, part)]
+        )
 
     def may_publish_energies(self, level: Level, rates: Rates, k: int) -> bool:
         """Return whether the parts' energies may be published with their times.
 
         They may not where subtracting modelled energy leaves fewer than k machines.
         """
-        return all(not one or len(one) >= k for one in self._away(level, rates))
+        return all(is_nobodys_or_enough(one, k) for part in self._away(level, rates) for one in part)
 
-    def cannot_be_solved(self, rates: Rates, k: int) -> bool:
-        """Return whether no weights of its energy and time isolate fewer than k machines.
+    def fewest_left(self, level: Level, rates: Rates) -> int | None:
+        """Return the fewest machines that weights of its energy and of the times of parts leave.
 
-        This holds where the energy follows from the time, or where k machines have a power at none of the
-        rates. It holds whatever is known of the parts from elsewhere.
+        None where the energy follows from the time: weights of it reveal nothing more.
         """
-        spent = spent_of(self)
-        known = rates_in(spent, _ALL, rates)
-        return len(unknown(spent, rates)) >= k or any(not away(known, place) for place in range(len(rates)))
+        known = rates_in(known_rates(spent_of(self), rates), _ALL)
+        if any(not away(known, place) for place in range(len(rates))):
+            return None
+        return always_left(self._away(level, rates))
+
+    def fewest_at_one_rate(self, part: Part, rates: Rates) -> int:
+        """Return the fewest machines with something in a part that is not at one and the same rate."""
+        known = rates_in(known_rates(spent_of(self), rates), part)
+        return min((count(away(known, place)) for place in range(len(rates))), default=len(known))
 
     def level(self, k: int) -> Level:
         """Return the finest level that the disclosure rule allows."""
@@ -248,7 +260,7 @@ class Tally:
             Detail.RUNS: all(is_nobodys_or_safe(one, k) for one in self.runs.values()),
             Detail.NIGHTS: is_nobodys_or_safe(self.nights, k),
             Detail.COVERAGE: self.may_publish_coverage(k),
-            Detail.DERIVED: self.may_publish_coverage(k) and self._may_publish_derived(k),
+            Detail.DERIVED: self.may_publish_coverage(k) and self.may_publish_derived(k),
         }
         return frozenset(detail for detail, is_told in safe.items() if not is_told)
 
@@ -260,9 +272,10 @@ class Tally:
         silent, never = self._silent()
         return is_nobodys_or_safe(silent | never, k) and is_nobodys_or_enough(never, k)
 
-    def may_publish_silence(self, k: int) -> bool:
-        """Return whether enrolled time less known time isolates no few machines among those that reported."""
-        return is_nobodys_or_safe(self._silent()[0], k)
+    def may_publish_silence(self, machines: Collection[HostId], k: int) -> bool:
+        """Return whether enrolled time less known time isolates no few of these machines."""
+        heard, never = self._silent()
+        return is_nobodys_or_safe({one: time for one, time in (heard | never).items() if one in machines}, k)
 
     def _silent(self) -> tuple[dict[HostId, int], dict[HostId, int]]:
         """Return the silent milliseconds of machines that reported, and of machines that never did."""
@@ -271,7 +284,7 @@ class Tally:
         never = {host_id: time for host_id, time in silent.items() if not known.get(host_id, 0)}
         return {host_id: time for host_id, time in silent.items() if host_id not in never}, never
 
-    def _may_publish_derived(self, k: int) -> bool:
+    def may_publish_derived(self, k: int) -> bool:
         """Return whether known time less time with energy isolates no few machines.
 
         Either no machine lacks energy, or k machines have energy for a part of their time. Up to a second per

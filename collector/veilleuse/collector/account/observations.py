@@ -18,7 +18,7 @@ from typing import Final
 
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
-from veilleuse.collector.disclosure.parts import Part
+from veilleuse.collector.disclosure.parts import PART_OF, Part
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.months import (
@@ -76,12 +76,14 @@ def tally_periods(
     places: Mapping[HostId, GroupKey] | None = None,
     *,
     screens: bool = False,
+    spans: Mapping[HostId, Slice] | None = None,
 ) -> dict[GroupKey, Tally]:
     """Return the same groups before the disclosure rule: no value of them may be published.
     Raises the same errors.
 
     `places`: keys of machines that are not at the place of their enrolment. `screens`: with the energy
-    of external screens, as groups of device class `monitor`.
+    of external screens, as groups of device class `monitor`. `spans`: days of enrolment of each machine,
+    where these are not its own.
     """
     sites = {site.site: site for site in reader.sites()}
     chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
@@ -95,7 +97,7 @@ def tally_periods(
             )
             for host_id, host in chosen.items()
         }
-        tallies |= _tallies(periods, query, part, chosen, sites, of, screens=screens)
+        tallies |= _tallies(periods, query, part, chosen, sites, of, screens=screens, spans=spans or {})
     return tallies
 
 
@@ -108,24 +110,29 @@ def _tallies(
     of: Mapping[HostId, GroupKey],
     *,
     screens: bool,
+    spans: Mapping[HostId, Slice],
 ) -> dict[GroupKey, Tally]:
     """Return the groups of one slice with an enrolled machine or a measurement; `of`: keys of machines."""
     tallies: defaultdict[GroupKey, Tally] = defaultdict(Tally)
-    seen: Counter[HostId] = Counter()
+    seen: Counter[tuple[GroupKey, HostId]] = Counter()
     for host_id, rows in groupby(periods.host_periods(part.first, part.end), lambda row: row.host_id):
         if host_id not in of:
             continue
+        last = query.same.get(host_id, host_id)
         if host_id in query.same:
-            rows = (row._replace(host_id=query.same[row.host_id]) for row in rows)
+            rows = (row._replace(host_id=last) for row in rows)
         for one in _by_band(rows):
-            seen[host_id] += _add(tallies[of[host_id]], hosts[host_id], one)
+            seen[of[host_id], last] += _add(tallies[of[host_id]], hosts[host_id], one)
             if screens:
                 _add_screens(tallies, of[host_id], one)
     now = query.now_unix_milliseconds
+    enrolled: Counter[tuple[GroupKey, HostId]] = Counter()
     for host_id, host in hosts.items():
-        # A measured machine was there, whatever its enrolment says: coverage is never above 1.
-        if length := max(enrolled_milliseconds(host, sites[host.site], part, now), seen[host_id]):
-            tallies[of[host_id]].enrolled[query.same.get(host_id, host_id)] += length
+        length = enrolled_milliseconds(host, sites[host.site], spans.get(host_id, part), now)
+        enrolled[of[host_id], query.same.get(host_id, host_id)] += length
+    # A measured machine was there, whatever its enrolment says: coverage is never above 1.
+    for (key, host_id), length in (enrolled | seen).items():
+        tallies[key].enrolled[host_id] += length
     return {key: tally for key, tally in tallies.items() if tally.enrolled_milliseconds or tally.hosts}
 
 
@@ -197,6 +204,8 @@ def _add_screens(tallies: defaultdict[GroupKey, Tally], key: GroupKey, row: Host
     tallies[key].times[Part.OTHER][row.host_id] += sums.milliseconds
     energy_key = (EnergyClass.MONITOR, Method.LOAD_MODELLED, row.band, State.ON_ACTIVE)
     tallies[key].add_energy(row.host_id, energy_key, sums)
+    hours = PART_OF[row.band, State.ON_ACTIVE], State.ON_ACTIVE
+    tallies[key].draws[hours][row.host_id] += sums.energy_millijoules
     tallies[key].apportioned |= row.apportioned
 
 

@@ -209,7 +209,11 @@ class _PeriodRows:
                     machine_days_fleet=estimate.fleet_milliseconds / MILLISECONDS_PER_DAY,
                     representativeness=str(estimate.representativeness),
                 )
-        if row.is_released and key.device_class == EnergyClass.MONITOR:  # screens have their machines' time
+        is_of_few = row.is_released and Detail.COVERAGE in row.withheld
+        if is_of_few:
+            activity = replace(activity, n=None, coverage_states=None, coverage_energy=None)
+        if is_of_few or (row.is_released and key.device_class == EnergyClass.MONITOR):
+            # Screens have their machines' time.
             activity = replace(activity, machine_days_observed=None, machine_days_fleet=None)
         return EmissionsRow(
             key,

@@ -14,7 +14,8 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from veilleuse.collector.admin.context import AdminContext
-from veilleuse.collector.enrolment.register import ACCOUNT_REVOKED, RegisterEntry
+from veilleuse.collector.enrolment.register import ACCOUNT, ACCOUNT_REVOKED, RegisterEntry
+from veilleuse.collector.enrolment.register_replay import account_facts
 from veilleuse.collector.enrolment.tokens import checked_name
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.accounts import (
@@ -66,7 +67,7 @@ def create(
 
     named = [one.name for one in context.alone(context.store.inventory.snapshot).entities] if scope else []
 
-    def job() -> tuple[Account, list[str]]:
+    def job(note: RegisterEntry) -> tuple[Account, list[str]]:
         if any(
             one.name == name and one.revoked_unix_milliseconds is None
             for one in context.store.accounts.accounts()
@@ -82,10 +83,11 @@ def create(
             created_unix_milliseconds=now,
             expires_unix_milliseconds=now + round(days * MILLISECONDS_PER_DAY),
         )
+        note(ACCOUNT, **account_facts(made))
         context.note(who, f"account {made.account_id} '{name}' created", why)
         return made, _warnings(context, scope, named)
 
-    made, warnings = issuing.commit(job)
+    made, warnings = issuing.commit_with_register(job)
     log.info("account created", extra={"account_id": made.account_id, "account": name, "role": wanted.value})
     return {**_describe(made, now), "token": token, "warnings": warnings}
 

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 from veilleuse.collector import clock
 from veilleuse.collector.backup.copies import Backups
+from veilleuse.collector.backup.publication_register import PublicationRegister
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment.issuing import IssuingContext
 from veilleuse.collector.enrolment.tokens import Addresses
@@ -187,6 +188,8 @@ class AdminContext:
     derive: DeriveWorker
     rolls: MonthWorker
     backups: Backups
+    published: PublicationRegister
+    """Use it only inside jobs of the writer."""
     fleet_key: str = field(repr=False)
     """64 hexadecimal digits: key of the asset pseudonyms of this fleet."""
     uploads: Uploads = field(default_factory=Uploads)

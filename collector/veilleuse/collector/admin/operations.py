@@ -92,6 +92,7 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "publish": publications.publish,
     "published_list": publications.list_all,
     "published_take_back": publications.take_back,
+    "published_allow": publications.allow,
     "inventory_part": inventory.receive_part,
     "inventory_import": inventory.import_reading,
     "inventory_review": inventory.review,

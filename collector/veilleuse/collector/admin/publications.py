@@ -8,7 +8,8 @@ import logging
 from datetime import date, timedelta
 from typing import Any, Final
 
-from veilleuse.collector.admin.context import AdminContext
+from veilleuse.collector.admin.context import AdminContext, require_reason
+from veilleuse.collector.backup.publication_lines import PublicationKey
 from veilleuse.collector.calendars.periods import months_before
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.publications import (
@@ -45,7 +46,8 @@ def publish(
 ) -> dict[str, Any]:
     """Store the content that `publish_part` received, unless the period is already published.
 
-    `kept`: True when this content was stored. Raises UsageError, AdminError.
+    It is noted outside the backups first. A content that was noted before, but not stored, is stored instead.
+    `kept`: True when something was stored. Raises UsageError, AdminError, StoreFailing.
     """
     one = Publication(
         PublicationKind(kind),
@@ -64,10 +66,26 @@ def publish(
         raise UsageError(f"{one.name}: a period has from 1 to {MAXIMUM_DAYS} days")
     if one.end > context.issuing.now().date() + timedelta(days=1):  # a day of margin for the reports' zone
         raise UsageError(f"{one.name}: the period is not over")
-    kept = context.issuing.commit(lambda: context.store.publications.put(one))
+    kept = context.issuing.commit(lambda: _note_and_put(context, one))
     if kept:
         log.info("period published", extra={"period": one.name, "bytes": len(one.content)})
     return {"kept": kept}
+
+
+def _note_and_put(context: AdminContext, one: Publication) -> bool:
+    """Note a publication, then store it: nobody reads what is not noted. Part of a job of the writer."""
+    store, noted = context.store.publications, context.published.find(one)
+    is_replaced = one.kind is PublicationKind.FLEET
+    if not is_replaced and store.find(one.kind, one.first, one.end) is not None:
+        return False
+    if noted is not None and not is_replaced:
+        return store.put(noted)
+    hold = context.published.hold
+    if noted is None and hold is not None and hold.covers(one.first, one.end):
+        raise AdminError(f"{one.name} stays unpublished since the restore of {hold.until}")
+    if noted is None or noted.content != one.content:
+        context.published.append(one)
+    return store.put(one)
 
 
 def list_all(context: AdminContext) -> list[dict[str, Any]]:
@@ -102,9 +120,12 @@ def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str
             raise AdminError(
                 f"{min(taken)} is closed with its released months: what was computed anew could be subtracted from them"
             )
-        gone = context.store.publications.take_back(since, until)
-        if not gone:
+        known = context.store.publications.summaries()
+        inside = [one for one in known if since <= one.first and one.end <= until]
+        if not inside:
             raise AdminError(f"nothing is published of {since} to {until}: see 'veilleuse published list'")
+        context.published.take_back(PublicationKey(one.kind, one.first, one.end) for one in inside)
+        gone = context.store.publications.take_back(since, until)
         context.note(who, f"published {since} to {until} taken back", why)
         return gone
 
@@ -112,6 +133,27 @@ def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str
     context.months_changed.set()
     log.warning("published periods taken back", extra={"from": first, "to": end, "periods": gone})
     return {"periods": gone}
+
+
+def allow(context: AdminContext, *, first: str, end: str, who: str, why: str) -> dict[str, Any]:
+    """Let months inside [first, end) be published that stay unpublished since a restore.
+
+    Raises AdminError where none is held, or without a reason.
+    """
+    require_reason(why)
+    since, until = date.fromisoformat(first), date.fromisoformat(end)
+
+    def job() -> None:
+        hold = context.published.hold
+        if hold is None or until <= since or since >= hold.until:
+            raise AdminError(f"no month of {since} to {until} stays unpublished: see 'veilleuse doctor'")
+        context.published.set_hold(hold.allow(since, until))
+        context.note(who, f"published {since} to {until} allowed after a restore", why)
+
+    context.issuing.commit(job)
+    context.months_changed.set()
+    log.warning("months allowed after a restore", extra={"from": first, "to": end})
+    return {"first": first, "end": end}
 
 
 def expire(context: AdminContext, today: date) -> int:

@@ -12,6 +12,7 @@ Only the standard library is imported here: the child then runs any module.
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import os
 import runpy
@@ -23,6 +24,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 log = logging.getLogger(__name__)
@@ -46,27 +48,64 @@ def leashed_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "veilleuse.collector.app.child", str(os.getpid()), module, *arguments]
 
 
+class ChildKilled(OSError):
+    """A signal ended a command; `facts` says which, during which step of what, with how much memory."""
+
+    def __init__(self, number: int, output: bytes, memory_bytes: int) -> None:
+        """Take the signal's number, the lines of `tell_step`, and the most memory that was seen in use."""
+        step, at = "starting", "–"
+        for line in output.splitlines():
+            with suppress(ValueError, TypeError, KeyError):
+                step, at = json.loads(line)[_STEP]
+        name = signal.Signals(number).name
+        self.facts = {"signal": name, "step": step, "at": at, "memory_bytes": memory_bytes}
+        mebibytes = f"{memory_bytes / 2**20:.0f} MiB"
+        where = f"{step} {at}".replace("_", " ")
+        super().__init__(f"its process was ended by {name} during '{where}', with {mebibytes} of memory")
+
+
+_STEP: Final = "step"
+
+
+def tell_step(step: str, at: str) -> None:
+    """Tell the parent what this process begins, and of which month or year, as a line of its output."""
+    print(json.dumps({_STEP: [step, at]}), flush=True)  # noqa: T201  # the parent reads it
+
+
 def run_command(
     command: Sequence[str], environment: Mapping[str, str], stop: threading.Event, longest_seconds: float
 ) -> bytes:
-    """Return the output of a command, unless `stop` is set.
+    """Return the last line of a command's output, unless `stop` is set; `tell_step` writes lines before it.
 
     Raises OSError when the command cannot start, fails, is stopped or takes too long. It has then ended.
     """
-    until = time.monotonic() + longest_seconds
+    until, memory_bytes = time.monotonic() + longest_seconds, 0
     with subprocess.Popen(
         command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0
     ) as process:
         try:
             while not stop.is_set() and time.monotonic() < until:
+                memory_bytes = max(memory_bytes, _peak_bytes(process.pid))
                 with suppress(subprocess.TimeoutExpired):
                     output, _ = process.communicate(timeout=CHECK_SECONDS)
+                    if process.returncode < 0:
+                        raise ChildKilled(-process.returncode, output, memory_bytes)
                     if process.returncode:
-                        raise OSError(f"its process ended with code {process.returncode}: the log says why")
-                    return output
+                        raise OSError(
+                            f"its process ended with code {process.returncode}: its line in the log says why"
+                        )
+                    return output.splitlines()[-1] if output else b""
             raise OSError("it was stopped" if stop.is_set() else f"it took more than {longest_seconds:g} s")
         finally:
             process.kill()
+
+
+def _peak_bytes(pid: int) -> int:
+    """Return the most memory that a process has had resident; 0 where the system does not tell."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
+    return 0
 
 
 class Supervisor(ABC):

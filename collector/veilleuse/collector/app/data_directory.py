@@ -20,6 +20,7 @@ from veilleuse.collector.admin.hosts import complete_forgetting
 from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.admin.sites import new_site
 from veilleuse.collector.backup.copies import Backups
+from veilleuse.collector.backup.publication_register import PublicationRegister, open_publication_register
 from veilleuse.collector.closed_years.verify import FOLDER as CLOSED_FOLDER
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment import ca as certificate_authority
@@ -29,7 +30,7 @@ from veilleuse.collector.enrolment.external_ca import ExternalCa
 from veilleuse.collector.enrolment.issuing import IssuingContext
 from veilleuse.collector.enrolment.register import FILE as REGISTER_FILE
 from veilleuse.collector.enrolment.register import Register, register_file
-from veilleuse.collector.enrolment.register_replay import open_register, replay
+from veilleuse.collector.enrolment.register_replay import ReplayResult, open_register, replay
 from veilleuse.collector.enrolment.root_key import FOLDER as CA_FOLDER
 from veilleuse.collector.enrolment.tokens import Addresses
 from veilleuse.collector.errors import DataDirectoryError
@@ -104,6 +105,15 @@ class Collector:
     """Set when the writer found a database damaged: the process should end."""
     rolls: MonthWorker = field(kw_only=True)
     retention: Retention = field(kw_only=True)
+    start: StartResult = field(kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class StartResult:
+    """What the opening of a data directory read back from the files outside the backups."""
+
+    register: ReplayResult
+    publications: PublicationRegister
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +178,10 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         fleet_key = read_fleet_key(data_dir)
         store = open_store(data_dir, settings.store)
         cleanup.callback(store.close)
-        register = _register(settings, store)
+        register, replayed = _register(settings, store)
+        path = register_file(data_dir, settings.pki.register_file)
+        with store.transaction():
+            published = open_publication_register(path, store.registry, store.publications)
         access_table = AccessTable(_read_access(store.registry), store.registry.forgotten())
         configuring = PopulationConfigs(store.configurations)
         health, damaged, dirty = Health(), threading.Event(), threading.Event()
@@ -191,11 +204,13 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
             derive,
             rolls,
             Backups(data_dir, settings.store, store, writer),
+            published,
             fleet_key,
         )
         parts = (settings, store.kind.simulated, health, store, writer, issuing, derive, addresses)
         kept = _retention(settings, store, writer)
-        yield Collector(*parts, Operations(context), damaged, rolls=rolls, retention=kept)
+        known = StartResult(replayed, published)
+        yield Collector(*parts, Operations(context), damaged, rolls=rolls, retention=kept, start=known)
 
 
 def _start_writer(
@@ -353,12 +368,12 @@ def _create(
         certificate_authority.adopt(data_dir)
 
 
-def _register(settings: CollectorSettings, store: CollectorStore) -> Register:
+def _register(settings: CollectorSettings, store: CollectorStore) -> tuple[Register, ReplayResult]:
     """Open the register, after its newer events were applied and forgotten machines were removed again."""
     path = register_file(settings.data_dir, settings.pki.register_file)
-    replay(path, store.registry, store.transaction)
+    replayed = replay(path, store.registry, store.transaction)
     complete_forgetting(store.registry, store.forgetting)
-    return open_register(path, store.registry)
+    return open_register(path, store.registry), replayed
 
 
 def _read_access(registry: Registry) -> Iterator[tuple[AgentId, HostAccess]]:

@@ -30,7 +30,7 @@ from veilleuse.collector.admin.accounts import expire as expire_accesses
 from veilleuse.collector.admin.calendars import renew
 from veilleuse.collector.admin.inventory import rematch
 from veilleuse.collector.admin.publications import expire as expire_published
-from veilleuse.collector.app.child import Supervisor, end, leashed_command, run_command
+from veilleuse.collector.app.child import ChildKilled, Supervisor, end, leashed_command, run_command
 from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.site_days import SiteCalendars
@@ -90,7 +90,7 @@ def run_daily_tasks(
             day = today()
             _note_own_use(collector, day)
             if day != noted and _run_tasks(collector, day) and not stop.is_set():
-                is_published = _publish_months(collector, day, stop, publish)
+                is_published = publish_due_months(collector, day, stop, publish)
                 # After the stop the store is closed, and its files may be gone.
                 if not stop.is_set() and run_day(collector, day, stop, keep) and is_published:
                     noted = day
@@ -98,7 +98,7 @@ def run_daily_tasks(
             while not stop.wait(min(CHANGED_SECONDS, check_seconds)) and time.monotonic() < until:
                 if changed.is_set():
                     changed.clear()
-                    _publish_months(collector, day, stop, publish)
+                    publish_due_months(collector, day, stop, publish)
 
     thread = threading.Thread(target=watch, name="upkeep", daemon=True)
     thread.start()
@@ -185,17 +185,30 @@ _TASKS: Final[Mapping[str, Callable[[Collector, date], None]]] = {
 """What the log says of a failure → task, in their order."""
 
 
-def _publish_months(collector: Collector, day: date, stop: threading.Event, publish: PublishMonths) -> bool:
+def publish_due_months(
+    collector: Collector, day: date, stop: threading.Event, publish: PublishMonths
+) -> bool:
     """Publish the months that are due; False to try again while records of one wait to be derived."""
     try:
         waiting = publish(collector, day, stop)
     except (CollectorError, OSError, ValueError) as error:
         if not stop.is_set():
-            log.warning("months not published", extra={"error": str(error)})
+            log.warning(
+                "months not published", extra={"error": str(error), **_note_end(collector, error, "month")}
+            )
             collector.health.months_not_published = str(error)
         return False
     collector.health.months_not_published = ""
+    collector.health.children_killed.pop("month", None)
     return not waiting
+
+
+def _note_end(collector: Collector, error: Exception, period: str) -> dict[str, object]:
+    """Note a child that a signal ended, and return its facts; none of another error."""
+    facts = dict(error.facts) if isinstance(error, ChildKilled) else {}
+    if facts:
+        collector.health.children_killed[period] = facts
+    return facts
 
 
 def run_day(collector: Collector, day: date, stop: threading.Event, keep: Keep) -> bool:
@@ -229,9 +242,13 @@ def _run_keeper(
     collector: Collector, day: date, stop: threading.Event, keep: Keep, years: Sequence[int]
 ) -> dict[int, str]:
     try:
-        return keep(collector, day, stop)
+        reasons = keep(collector, day, stop)
     except (CollectorError, OSError, ValueError) as error:
+        if not stop.is_set():
+            log.warning("years not kept", extra={"error": str(error), **_note_end(collector, error, "year")})
         return dict.fromkeys(years, str(error))
+    collector.health.children_killed.pop("year", None)
+    return reasons
 
 
 def _due(collector: Collector, day: date) -> list[int]:

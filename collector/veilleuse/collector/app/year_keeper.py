@@ -3,8 +3,8 @@
 """`python -m veilleuse.collector.app.year_keeper DAY`: keeps the years that are due on a day.
 
 `veilleuse serve` starts it each day. It is a separate process because a year of 10,000 machines takes
-seconds, and no acknowledgement may wait. Standard output is JSON: year → reason why it could not be kept.
-Exit codes 0, 1, 2.
+seconds, and no acknowledgement may wait. Standard output is JSON: the steps, then year → reason why it could
+not be kept. Exit codes 0, 1, 2.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from datetime import date
 from functools import partial
 from typing import Any, Final
 
+from veilleuse.collector.app.child import tell_step
 from veilleuse.collector.ipc import ask
 from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose
 from veilleuse.collector.reports.kept_years import keep_due
@@ -50,7 +51,8 @@ def _keep(day: str) -> int:
         return ask(settings.data_dir, operation, timeout_seconds=_ASK_SECONDS, **arguments)
 
     with open_reader(settings.data_dir) as store:
-        failed = keep_due(store, settings, date.fromisoformat(day), perform)
+        tell = partial(tell_step, "year_sums")
+        failed = keep_due(store, settings, date.fromisoformat(day), perform, lambda year: tell(str(year)))
     sys.stdout.write(json.dumps(failed))
     return 0
 

@@ -4,16 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from veilleuse.collector import clock
-from veilleuse.collector.app.data_directory import open_collector, require_ours
+from veilleuse.collector.app.data_directory import StartResult, open_collector, require_ours
 from veilleuse.collector.backup.archive import Manifest, describe_copies, write_archive
 from veilleuse.collector.backup.destination import (
     Destination,
@@ -25,8 +26,10 @@ from veilleuse.collector.backup.destination import (
     rotate,
 )
 from veilleuse.collector.backup.encryption import Writable, new_key_file, read_key_file
+from veilleuse.collector.backup.losses import count_losses
 from veilleuse.collector.backup.restore import RestoreResult, give_to_owner
 from veilleuse.collector.backup.restore import restore as put_back
+from veilleuse.collector.calendars.periods import months_before
 from veilleuse.collector.cli.progress import ShowStep, shown_progress
 from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
@@ -40,6 +43,7 @@ from veilleuse.collector.cli.shared import (
 from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.hosts import HostStatus
+from veilleuse.collector.release.publications import held_months
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.directory import (
@@ -220,21 +224,16 @@ def restore(
     has_register = register.exists()
     # Migrates the databases, replays the register, and proves that the data directory opens.
     with open_collector(settings) as collector:
-        statuses = _status_counts(collector.store.registry.hosts())
+        statuses, start = _status_counts(collector.store.registry.hosts()), collector.start
     give_to_owner(data_dir, data_dir)
     facts = {
-        "data_dir": str(data_dir),
-        "created_unix_milliseconds": restored.manifest.created_unix_milliseconds,
-        "age_hours": round(
-            (now.timestamp() - restored.manifest.created_unix_milliseconds / MILLISECONDS_PER_SECOND) / 3600,
-            2,
-        ),
-        "simulated": restored.manifest.simulated,
+        **_restore_facts(settings, restored, start, now),
         "carried_on": carried_on,
-        "replaced": str(restored.replaced) if restored.replaced else None,
         "register": str(register) if has_register else None,
         "hosts": statuses,
     }
+    if not has_register:
+        facts["gone"]["revoked"] = None
     print_result(facts, "\n".join(_restore_lines(restored, facts)), as_json)
     if not has_register:
         print_note(
@@ -242,7 +241,45 @@ def restore(
             "machines enrolled since are unknown; put the register back and run 'veilleuse restore' again, "
             "or revoke and enrol them again"
         )
+    if trouble := start.publications.read_back.trouble:
+        print_note(
+            "veilleuse: what was published since the backup is not known "
+            f"({start.publications.path}: {trouble}); put the file back and run 'veilleuse restore' again"
+        )
+    if not has_register or trouble:
         raise typer.Exit(EXIT_WARNINGS)
+
+
+def _restore_facts(
+    settings: CollectorSettings, restored: RestoreResult, start: StartResult, now: datetime
+) -> dict[str, Any]:
+    """Return what was restored, what was read back of published months, and what is gone."""
+    return {
+        "data_dir": str(settings.data_dir),
+        "created_unix_milliseconds": restored.manifest.created_unix_milliseconds,
+        "age_hours": round(
+            (now.timestamp() - restored.manifest.created_unix_milliseconds / MILLISECONDS_PER_SECOND) / 3600,
+            2,
+        ),
+        "simulated": restored.manifest.simulated,
+        "replaced": str(restored.replaced) if restored.replaced else None,
+        "publications": {
+            "file": str(start.publications.path),
+            "trouble": start.publications.read_back.trouble or None,
+            "read_back": start.publications.read_back.periods,
+            "unpublished": [f"{month:%Y-%m}" for month in _held(settings, now)],
+        },
+        "gone": {
+            **count_losses(restored.replaced, restored.manifest.created_unix_milliseconds),
+            "revoked": start.register.revoked + start.register.forgotten,
+        },
+    }
+
+
+def _held(settings: CollectorSettings, now: datetime) -> tuple[date, ...]:
+    since = months_before(now.date(), settings.retention.pc_monthly_months)
+    with open_reader(settings.data_dir) as store:
+        return held_months(store.publications, store.closings, since)
 
 
 def _newest(folder: Path) -> str:
@@ -259,6 +296,17 @@ def _status_counts(hosts: Any) -> dict[str, int]:
     }
 
 
+def _gone_lines(gone: Mapping[str, int | None]) -> Iterator[str]:
+    """Yield what was entered since the backup and is gone: how often, or that it is not known."""
+    for name, number in gone.items():
+        if number and name != "revoked":
+            yield f"gone since the backup: {name}, {number}"
+    if unknown := [name for name, number in gone.items() if number is None and name != "revoked"]:
+        yield f"gone since the backup, how many is not known here: {', '.join(unknown)}"
+    if revoked := gone["revoked"]:
+        yield f"machines that were revoked or forgotten since the backup: {revoked}; their later records are gone"
+
+
 def _restore_lines(restored: RestoreResult, facts: dict[str, Any]) -> list[str]:
     """Return the result as lines for people, with the next step."""
     begun = "continued: " if facts["carried_on"] else ""
@@ -270,7 +318,14 @@ def _restore_lines(restored: RestoreResult, facts: dict[str, Any]) -> list[str]:
     lines = [
         f"{begun}{facts['data_dir']} is {of} again, {facts['age_hours']:.1f} h old",
         f"machines: {known}{since}",
+        f"published months: {facts['publications']['read_back']} read back from {facts['publications']['file']}",
     ]
+    if held := facts["publications"]["unpublished"]:
+        lines.append(
+            f"months that stay unpublished, perhaps published before: {', '.join(held)}; 'veilleuse published allow "
+            "FROM TO --why TEXT' has them published"
+        )
+    lines += _gone_lines(facts["gone"])
     if restored.replaced is not None:
         kept = f"the data that it replaced are in {restored.replaced}"
         lines.append(f"{kept}: remove the folder when the restore is confirmed good, it holds keys and names")

@@ -12,7 +12,7 @@ from veilleuse.collector.documents.text import words
 _SENTENCES: Final = ("conditions", "remedies")
 _VALUE: Final = re.compile(r"\{(\w+)\}")
 _NUMBERS: Final = frozenset({"n", "ratio", "percent"})
-_LABELS: Final = ("population", "device_class")
+_LABELS: Final = ("population", "device_class", "step")
 
 
 def as_clause(sentence: str) -> str:

@@ -26,7 +26,7 @@ app = typer.Typer(**APP)
 
 @app.callback()
 def published() -> None:
-    """List or take back published periods of workstations and classroom PCs. Their figures never change."""
+    """List, take back or allow published periods of workstations and classroom PCs."""
 
 
 @app.command(name="list")
@@ -71,3 +71,29 @@ def take_back(
     )
     periods = f"{done['periods']} published {plural(done['periods'], 'period')}"
     print_result(done, f"{periods} taken back: the collector computes them again within minutes", as_json)
+
+
+@app.command()
+def allow(
+    first: Annotated[str, typer.Argument(metavar="FROM", help="first day, e.g. 2026-10-01")],
+    end: Annotated[str, typer.Argument(metavar="TO", help="day after the last, e.g. 2026-11-01")],
+    why: Annotated[str, typer.Option(help="reason, for the access journal")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the months that a restore holds.
+
+    Anyone with figures that were published before can subtract: the difference is the machines that came
+    late, moved or were forgotten since.
+    """
+    days = [parse_date(name, text).isoformat() for name, text in (("FROM", first), ("TO", end))]
+    done = run_operation(
+        load_settings(config),
+        "published_allow",
+        first=days[0],
+        end=days[1],
+        **who_and_why(why, "published allow"),
+    )
+    print_result(
+        done, f"{days[0]} to {days[1]}: the collector publishes these months within minutes", as_json
+    )

@@ -18,16 +18,19 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
-from functools import cache
+from functools import cache, reduce
+from operator import and_
 from statistics import median
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import ON_STATES, REST_STATES, Detail
-from veilleuse.collector.shipped_tables import STATE_POWERS, watts_on
+from veilleuse.collector.shipped_tables import STATE_POWERS, watts_of_screens, watts_on
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MICROWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
+
+K = TypeVar("K")
 
 
 class Part(IntFlag):
@@ -150,20 +153,25 @@ def _pairs_are_safe(counts: Sequence[tuple[int, int]], k: int) -> bool:
     )
 
 
-class Rate(NamedTuple):
+class PublicRate(NamedTuple):
     """Watts of machines in a state that are public: their energy is these watts × their time."""
 
     watts: float
     state: State
     within: float
     """Relative difference up to which an energy is at these watts."""
+    is_guess: bool = False
+    """True for one step of the load in use, which nothing tells: known where most of a group have it."""
 
 
-Rates: TypeAlias = tuple[Rate, ...]
+Rates: TypeAlias = tuple[PublicRate, ...]
 """In order of watts."""
 
 Spent: TypeAlias = tuple[HostId, tuple[Part, State], int, int]
 """Machine, part and state, milliseconds, millijoules."""
+
+Known: TypeAlias = tuple[HostId, Part, int]
+"""Machine, part, rates at which its energy there is, as bits."""
 
 BY_CLASS: Final = frozenset({Method.LOAD_MODELLED, Method.CLASS_DEFAULT})
 USUAL: Final = REST_STATES | {State.ON_IDLE}
@@ -196,7 +204,7 @@ def rates_of(tallies: Iterable[HostShares]) -> Rates:
     The usual watts of each class at rest and idle are found in the sums, as of a calibration; for idle, in
     those of machines known by a model only.
     """
-    found: set[Rate] = set()
+    found: set[PublicRate] = set()
     usual: defaultdict[tuple[DeviceClass, State], list[float]] = defaultdict(list)
     for tally in tallies:
         for host_id, (_, state), time, energy in spent_of(tally):
@@ -207,7 +215,7 @@ def rates_of(tallies: Iterable[HostShares]) -> Rates:
             found.update(modelled[at] for at in _places(modelled, time, energy))
             if state in USUAL and (state in REST_STATES or host_id not in tally.otherwise):
                 usual[device_class, state].append(energy / time)
-    found |= {Rate(_usual(watts), state, SAME) for (_, state), watts in usual.items()}
+    found |= {PublicRate(_usual(watts), state, SAME) for (_, state), watts in usual.items()}
     return tuple(sorted(found))
 
 
@@ -215,16 +223,15 @@ def rates_of(tallies: Iterable[HostShares]) -> Rates:
 def _rates_of_model(device_class: DeviceClass, state: State) -> Rates:
     if state in ON_STATES:
         idle = state is State.ON_IDLE
-        watts = watts_on(device_class, idle=idle)
-        usual = watts[:1] if idle else ()
-        return tuple(
-            sorted({*(Rate(one, state, EXACT) for one in watts), *(Rate(one, state, SAME) for one in usual)})
-        )
+        unreported, steps = watts_on(device_class, idle=idle)
+        found = [PublicRate(watts, state, EXACT) for watts in unreported]
+        found += [PublicRate(watts, state, EXACT, not idle) for watts in steps]
+        return tuple(sorted([*found, *(PublicRate(watts, state, SAME) for watts in unreported[:1] if idle)]))
     powers = STATE_POWERS.get(device_class)
     if powers is None or state not in REST_STATES:
         return ()
     power = powers.off_microwatts if state is State.OFF else powers.sleep_microwatts
-    return (Rate(power / MICROWATTS_PER_WATT, state, SAME),) if power else ()
+    return (PublicRate(power / MICROWATTS_PER_WATT, state, SAME),) if power else ()
 
 
 def _usual(watts: list[float]) -> float:
@@ -233,24 +240,42 @@ def _usual(watts: list[float]) -> float:
     return median(one for one in watts if round(math.log(one) / SAME) == step)
 
 
-def rates_in(spent: Sequence[Spent], part: Part, rates: Rates) -> dict[HostId, int]:
-    """Return, for each machine with time or energy in a part, the rates at which all of it is, as bits."""
+def known_rates(spent: Sequence[Spent], rates: Rates) -> list[Known]:
+    """Return the rates of each time and energy."""
+    found = [(host_id, key, _places(rates, time, energy)) for host_id, key, time, energy in spent]
+    machines = Counter(key for _, key, _ in found)
+    at = Counter((key, place) for _, key, places in found for place in places)
+    return [
+        (
+            host_id,
+            key[0],
+            sum(
+                1 << place
+                for place in places
+                if not rates[place].is_guess or 2 * at[key, place] > machines[key]
+            ),
+        )
+        for host_id, key, places in found
+    ]
+
+
+def rates_in(known: Iterable[Known], part: Part) -> dict[HostId, int]:
+    """Return, for each machine with something in a part, the rates at which all of it is, as bits."""
     found: dict[HostId, int] = {}
-    for host_id, (of, _), time, energy in spent:
+    for host_id, of, bits in known:
         if int(of) & int(part):
-            bits = sum(1 << place for place in _places(rates, time, energy))
             found[host_id] = found.get(host_id, bits) & bits
     return found
 
 
-def away(known: Mapping[HostId, int], place: int) -> dict[HostId, int]:
+def away(rates: Mapping[HostId, int], place: int) -> dict[HostId, int]:
     """Return the machines that are not entirely at the rate of this place: see `rates_in`."""
-    return {host_id: 1 for host_id, bits in known.items() if not bits >> place & 1}
+    return {host_id: 1 for host_id, bits in rates.items() if not bits >> place & 1}
 
 
-def unknown(spent: Sequence[Spent], rates: Rates) -> dict[HostId, int]:
+def unknown(known: Iterable[Known]) -> dict[HostId, int]:
     """Return the machines with time or energy at none of the rates: no weights remove them from an energy."""
-    return {host_id: 1 for host_id, _, time, energy in spent if not _places(rates, time, energy)}
+    return {host_id: 1 for host_id, _, bits in known if not bits}
 
 
 def _places(rates: Rates, time: int, energy: int) -> list[int]:
@@ -278,3 +303,92 @@ def spent_of(tally: HostShares) -> list[Spent]:
             if (time := times[host_id]) | (energy := energies[host_id]):
                 found.append((host_id, key, time, energy))
     return found
+
+
+# --- screens
+
+MOST_SCREENS: Final = 4
+_OPTIONS: Final = (0.0, *(watts for one in watts_of_screens(MOST_SCREENS) for watts in (one, one)))
+"""Watts: none, then of each set of screens × the time on, and × the time in use."""
+_ALL_OPTIONS: Final = (1 << len(_OPTIONS)) - 1
+_WHOLE_TIME: Final = 1 | sum(1 << place for place in range(1, len(_OPTIONS), 2))
+
+
+class ScreenedPc(NamedTuple, Generic[K]):
+    """A PC beside its screens, which may have none."""
+
+    cell: K
+    """Row of the month's cells that holds it."""
+    row: K
+    """Row of its parts."""
+    device_class: str | None
+    rates: tuple[int | None, ...]
+    """Watts × time that its screens' energy is, inside and outside opening hours, as bits. None: not on."""
+
+
+class ScreenRule(Generic[K]):
+    """Tells whether the energy of screens may be published beside the times of their PCs.
+
+    Watts of screens are public, so their energy tells for how long they were on. Less any watts × the time of
+    each cell, it leaves the PCs whose screens' energy is not these watts × their time. Where those are k or
+    more in any case, the energy may be published; so it may where it follows from the times.
+    """
+
+    def __init__(self, level: Level) -> None:
+        """Take the level of the parts that are published of the PCs; begin without PCs."""
+        self._withheld = level.withheld
+        self._pcs: dict[HostId, ScreenedPc[K]] = {}
+        self._rows: defaultdict[K, set[HostId]] = defaultdict(set)
+
+    def add(self, host_id: HostId, pc: ScreenedPc[K]) -> None:
+        """Add a PC, with screens or without."""
+        self._pcs[host_id] = pc
+        self._rows[pc.row].add(host_id)
+
+    def allows(self, hosts: Mapping[HostId, int], k: int) -> bool:
+        """Return whether the energy of the screens of these PCs may be one row."""
+        return self._fewest_left(hosts) >= k or self._follows_from_times(hosts)
+
+    def _fewest_left(self, hosts: Iterable[HostId]) -> int:
+        """Return the fewest PCs that watts × time leave, of the hours that keep most."""
+        blocks: defaultdict[tuple[K, str | None], list[tuple[int | None, ...]]] = defaultdict(list)
+        for host_id in hosts:
+            pc = self._pcs[host_id]
+            blocks[pc.cell, pc.device_class].append(pc.rates)
+        left = Counter[int]()
+        for of_block in blocks.values():
+            for hours, of_hours in enumerate(zip(*of_block, strict=True)):
+                known = [bits for bits in of_hours if bits is not None]
+                most = max(sum(bits >> place & 1 for bits in known) for place in range(len(_OPTIONS)))
+                left[hours] += len(known) - most
+        return max(left.values(), default=0)
+
+    def _follows_from_times(self, hosts: Mapping[HostId, int]) -> bool:
+        """Return whether the energy of each row of PCs is one watts × their time, as it is published."""
+        rows = {self._pcs[host_id].row for host_id in hosts}
+        if Detail.USE in self._withheld or any(not self._rows[row] <= hosts.keys() for row in rows):
+            return False
+        told = _ALL_OPTIONS & (_WHOLE_TIME if Detail.IDLE in self._withheld else _ALL_OPTIONS)
+        for row in rows:
+            by_hours = [
+                reduce(and_, (bits for bits in of_hours if bits is not None), told)
+                for of_hours in zip(*(self._pcs[host_id].rates for host_id in self._rows[row]), strict=True)
+            ]
+            if not (reduce(and_, by_hours) if Detail.OUTSIDE in self._withheld else all(by_hours)):
+                return False
+        return True
+
+
+def rates_of_screens(on: int, active: int, energy: int) -> int | None:
+    """Return the watts × time that an energy of screens is, as bits; None for a PC that was not on."""
+    if not on and not energy:
+        return None
+    if not energy:
+        return 1
+    return sum(
+        1 << place
+        for place, watts in enumerate(_OPTIONS)
+        if place
+        and abs(energy - (expected := watts * (on if place % 2 else active)))
+        <= SAME * expected + ROUNDING_MILLIJOULES
+    )

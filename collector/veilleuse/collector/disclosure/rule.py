@@ -19,7 +19,7 @@ from which a hidden cell could be subtracted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from veilleuse.collector.model.query import AUTRES
@@ -50,6 +50,19 @@ class DisclosureCell(Generic[K]):
     """
     constant: tuple[Mapping[HostId, int], ...] = ()
     """Contributions to such figures from a model: hosts count, the 85 % do not apply."""
+    left: tuple[tuple[Mapping[HostId, int], ...], ...] = ()
+    """For each part of a time, and each public watts: hosts whose energy in it is not these watts × time."""
+    unknown: Mapping[HostId, int] = field(default_factory=dict)
+    """Hosts with an energy at none of these watts."""
+    members: Mapping[HostId, int] = field(default_factory=dict)
+    """Hosts that the further condition is about."""
+    allows: Callable[[Mapping[HostId, int], int], bool] | None = None
+    """Further condition: tells if the cell of these members may be shown with this `k`."""
+    as_if: DisclosureCell[K] | None = None
+    """The cell as if its silent machines had been heard: what watts × time leave of it must be enough too.
+
+    Such a cell is of machines that are known to be enrolled: it merges also where nothing was heard of them.
+    """
 
     @property
     def figures(self) -> tuple[Mapping[HostId, int], ...]:
@@ -58,15 +71,30 @@ class DisclosureCell(Generic[K]):
 
     @property
     def shows_something(self) -> bool:
-        """Tell if a machine contributed to a figure."""
-        return any(any(figure.values()) for figure in self.figures)
+        """Tell if a machine contributed to a figure, or is known to be enrolled."""
+        return self.as_if is not None or any(any(figure.values()) for figure in self.figures)
 
     def is_safe(self, k: int) -> bool:
         """Tell if every figure of the cell is safe."""
         return (
             is_safe(self.contributions, k)
             and all(is_nobodys_or_safe(figure, k) for figure in self.beside)
-            and all(is_nobodys_or_enough(figure, k) for figure in self.constant)
+            and self._keeps_enough(k)
+            and (self.as_if is None or self.as_if._keeps_enough(k))
+            and (self.allows is None or self.allows(self.members, k))
+        )
+
+    def _keeps_enough(self, k: int) -> bool:
+        """Tell if no watts × time, subtracted from the energy part by part, leave 1 to `k` - 1 hosts.
+
+        One part may leave `k` whatever the watts. Otherwise each leaves `k` or none, with the hosts that no
+        watts remove.
+        """
+        return all(is_nobodys_or_enough(figure, k) for figure in self.constant) and (
+            always_left(self.left) >= k
+            or all(
+                is_nobodys_or_enough({**figure, **self.unknown}, k) for part in self.left for figure in part
+            )
         )
 
 
@@ -81,6 +109,11 @@ class DisclosedLevel(Generic[K]):
     """Keys merged into `others`."""
     withheld_keys: tuple[K, ...]
     """All keys when the level is withheld, else none."""
+
+
+def always_left(left: Iterable[Sequence[Mapping[HostId, int]]]) -> int:
+    """Return the fewest hosts that are left: those of the part that keeps most, whatever its watts."""
+    return max((min(map(count, part)) for part in left if part), default=0)
 
 
 def count(contributions: Mapping[HostId, int]) -> int:
@@ -137,8 +170,19 @@ def merge_cells(cells: Sequence[DisclosureCell[Any]], key: K) -> DisclosureCell[
     """Sum the figures of cells of one family."""
     beside = zip(*(cell.beside for cell in cells), strict=True)
     constant = zip(*(cell.constant for cell in cells), strict=True)
-    whole = _sum(cell.contributions for cell in cells)
-    return DisclosureCell(key, whole, tuple(map(_sum, beside)), tuple(map(_sum, constant)))
+    left = zip(*(cell.left for cell in cells), strict=True)
+    as_if = [cell.as_if for cell in cells if cell.as_if is not None]
+    return DisclosureCell(
+        key,
+        _sum(cell.contributions for cell in cells),
+        tuple(map(_sum, beside)),
+        tuple(map(_sum, constant)),
+        tuple(tuple(map(_sum, zip(*parts, strict=True))) for parts in left),
+        _sum(cell.unknown for cell in cells),
+        _sum(cell.members for cell in cells),
+        cells[0].allows,
+        merge_cells(as_if, key) if as_if else None,
+    )
 
 
 def _sum(figures: Iterable[Mapping[HostId, int]]) -> dict[HostId, int]:

@@ -9,7 +9,8 @@ commit of the change. A collector restored from a backup thus learns of later ch
   A higher line is new to the registry, a lower one is skipped. If that line is absent, this is another file:
   it was restored, or lost its end. Its numbers then mean nothing, and all lines are read.
 - `of`: the data directory to which it belongs. Lines of other directories are left alone.
-- `kind`: one of those below, with its facts. No name, no time finer than a day.
+- `kind`: one of those below, with its facts. No name but that of an account (of a use), no time of a machine
+  finer than a day.
 
 A job that is undone leaves its line behind. A line that admits (`PERMISSIVE`) therefore only counts after a
 `done` line, which says that it was committed. A line that excludes counts at once.
@@ -43,8 +44,8 @@ NUMBER_NOTE: Final = "register_line"
 DONE: Final = "done"
 SITE, TOKEN, TOKEN_REVOKED = "site", "token", "token_revoked"
 HOST, ADMITTED, EXCLUDED, FORGOTTEN = "host", "admitted", "excluded", "forgotten"
-ACCOUNT_REVOKED: Final = "account_revoked"
-PERMISSIVE: Final = frozenset({SITE, TOKEN, HOST, ADMITTED})
+ACCOUNT, ACCOUNT_REVOKED = "account", "account_revoked"
+PERMISSIVE: Final = frozenset({SITE, TOKEN, HOST, ADMITTED, ACCOUNT})
 KINDS: Final = PERMISSIVE | {TOKEN_REVOKED, EXCLUDED, FORGOTTEN, ACCOUNT_REVOKED}
 
 Line = Mapping[str, Any]

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from veilleuse.collector.enrolment.authorise import agent_id_sha256
 from veilleuse.collector.enrolment.register import (
+    ACCOUNT,
     ACCOUNT_REVOKED,
     ADMITTED,
     EXCLUDED,
@@ -35,6 +36,7 @@ from veilleuse.collector.enrolment.register import (
     read,
 )
 from veilleuse.collector.errors import StoreFailing
+from veilleuse.collector.model.accounts import NAME, Account, Role, day_number
 from veilleuse.collector.model.hosts import Host, HostStatus, Site, Token
 from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.ports.registry import Registry
@@ -47,6 +49,7 @@ log = logging.getLogger(__name__)
 GROWN: Final = 4
 """The file is rewritten when it has this many times the lines that its content needs."""
 SPARE_LINES: Final = 256
+SHA256_BYTES: Final = 32
 _OF_A_STATUS: Final = (HOST, ADMITTED, EXCLUDED)
 
 
@@ -56,6 +59,9 @@ class ReplayResult:
 
     hosts: int = 0
     tokens: int = 0
+    accounts: int = 0
+    revoked: int = 0
+    """Machines that were revoked since: nobody sends their later records again."""
     changes: int = 0
     """Approvals, suspensions, activations, revocations, uses of tokens."""
     forgotten: int = 0
@@ -113,6 +119,7 @@ def open_register(path: Path, registry: Registry) -> Register:
     forgotten = registry.forgotten()
     names = any(_names_forgotten(line, forgotten) for line in contents.lines)
     needed = len(registry.hosts()) + len(registry.tokens()) + len(registry.sites()) + len(forgotten)
+    needed += 2 * len(registry.accounts())
     if not complete or names or len(contents.lines) > GROWN * needed + SPARE_LINES:
         with suppress(StoreFailing):
             rewrite(register, registry)
@@ -170,6 +177,18 @@ def host_facts(host: Host, token: Token, original: Host | None) -> dict[str, Any
     }
 
 
+def account_facts(account: Account) -> dict[str, Any]:
+    """Return the fields of an ACCOUNT line. Of the token only its hash, as it is stored."""
+    return {
+        "sha256": account.token_sha256.hex(),
+        "name": account.name,
+        "role": account.role.value,
+        "entities": list(account.entities),
+        "created": account.created_unix_milliseconds,
+        "expires": account.expires_unix_milliseconds,
+    }
+
+
 def _all_lines(registry: Registry) -> Iterator[Line]:
     for site in registry.sites():
         yield {"kind": SITE, **site_facts(site)}
@@ -189,12 +208,11 @@ def _all_lines(registry: Registry) -> Iterator[Line]:
             "agent_id_sha256": sha256.hex(),
             "day": date.fromordinal(day).isoformat(),
         }
-    for sha256, day in registry.revoked_accounts().items():
-        yield {
-            "kind": ACCOUNT_REVOKED,
-            "sha256": sha256.hex(),
-            "day": date.fromordinal(day).isoformat(),
-        }
+    for account in registry.accounts():
+        yield {"kind": ACCOUNT, **account_facts(account)}
+        if account.revoked_unix_milliseconds is not None:
+            ended = date.fromordinal(day_number(account.revoked_unix_milliseconds)).isoformat()
+            yield {"kind": ACCOUNT_REVOKED, "sha256": account.token_sha256.hex(), "day": ended}
 
 
 class _Replay:
@@ -221,6 +239,7 @@ class _Replay:
             ADMITTED: self._status,
             EXCLUDED: self._status,
             FORGOTTEN: self._forget,
+            ACCOUNT: self._account,
             ACCOUNT_REVOKED: self._account_revoked,
         }
         believed = [line for line in lines if line["kind"] not in PERMISSIVE or line["n"] in done]
@@ -268,8 +287,28 @@ class _Replay:
         self._result.changes += not token.revoked
         self._registry.revoke_token(token.token_id)
 
+    def _account(self, line: Line) -> None:
+        """Create an account that is absent, unless its name is in force."""
+        sha256, name = bytes.fromhex(line["sha256"]), str(line["name"])
+        known = self._registry.accounts()
+        if any(one.token_sha256 == sha256 for one in known):
+            return
+        if len(sha256) != SHA256_BYTES or not NAME.fullmatch(name):
+            raise ValueError("no account")
+        if any(one.name == name and one.revoked_unix_milliseconds is None for one in known):
+            raise ValueError("another account has this name")
+        self._registry.insert_account(
+            name=name,
+            role=Role(line["role"]),
+            entities=tuple(map(str, line["entities"])),
+            token_sha256=sha256,
+            created_unix_milliseconds=int(line["created"]),
+            expires_unix_milliseconds=int(line["expires"]),
+        )
+        self._result.accounts += 1
+
     def _account_revoked(self, line: Line) -> None:
-        """Revoke an account; one created after the backup is absent, and stays absent."""
+        """Revoke an account; one that is absent stays absent."""
         day = date.fromisoformat(line["day"]).toordinal()
         self._result.changes += self._registry.revoke_account(bytes.fromhex(line["sha256"]), day)
 
@@ -322,6 +361,7 @@ class _Replay:
             self._registry.set_status(host.host_id, status)
             self._keep(host.host_id)
             self._result.changes += 1
+            self._result.revoked += status is HostStatus.REVOKED
 
     def _forget(self, line: Line) -> None:
         sha256 = bytes.fromhex(line["agent_id_sha256"])

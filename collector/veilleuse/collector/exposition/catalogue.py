@@ -219,6 +219,12 @@ PUBLICATION_FAILURES: Final = COLLECTOR.gauge(
     "Months (1 if any) that are due and cannot be released, and years whose statistics cannot be kept.",
     ("period",),
 )
+CHILD_KILLED: Final = COLLECTOR.gauge(
+    "veilleuse_child_killed_memory_bytes",
+    "Most memory of the daily process that a signal ended at its last try: what it kept or published (period), the month or "
+    "year (at) and the step; absent while none was.",
+    ("period", "at", "step", "signal"),
+)
 CONDITION_LEVEL: Final = COLLECTOR.gauge(
     "veilleuse_condition_level",
     "Level of each condition of docs/alerts.md now: 0 it does not hold, 1 info, 2 warning, 3 critical; absent where "

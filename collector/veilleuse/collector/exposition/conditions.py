@@ -220,6 +220,8 @@ TABLE: Final = (
         "month_late", c.MONTH_DUE, {Severity.WARNING: _days(2), Severity.CRITICAL: _days(9)}, Measure.AGE
     ),
     Condition("publication_failing", c.PUBLICATION_FAILURES, {Severity.WARNING: 0}, lasts=2 * HOUR),
+    Condition("child_killed", c.CHILD_KILLED, {Severity.WARNING: 0}, lasts=AT_ONCE),
+    Condition("month_held", c.MONTH_HELD, {Severity.WARNING: 0}),
     Condition("month_of_older_rule", c.MONTH_OLDER_RULE, {Severity.WARNING: 0}),
     Condition(
         "disk_low",

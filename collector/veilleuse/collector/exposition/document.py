@@ -56,6 +56,9 @@ LABEL_TEXT: Final[Mapping[str, str]] = {
     "condition": "name of a row of docs/alerts.md",
     "audience": "who acts on a condition: operations or sustainability",
     "period": "servers: today (current civil day) or day (last closed one); PCs: month (last released one); month_before (the one before it, where they are compared); of failures, month or year",
+    "at": "month or year that a daily process was at",
+    "step": "step of a daily process",
+    "signal": "signal that ended a process, as SIGKILL",
     "status": "active, pending, suspended, revoked or forgotten; of an intensity: estimated, realtime or consolidated",
     "cause": "cause of avoidable energy: closed_bands (on and idle outside opening hours), open_idle (idle beyond the plan's "
     "time), screens (external screens in both), comatose_servers; `mixed` where causes may not be shown separately",

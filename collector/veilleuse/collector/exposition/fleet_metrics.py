@@ -187,6 +187,12 @@ MONTH_OLDER_RULE: Final = FLEET.gauge(
     "1 if the last month was released under a smaller k or in an older format, and so is not shown; else 0.",
     origin=MetricOrigin.RELEASE,
 )
+MONTH_HELD: Final = FLEET.gauge(
+    "veilleuse_month_held",
+    "1 for each month that stays unpublished since a restore: nobody knows whether it was published before.",
+    ("month",),
+    origin=MetricOrigin.RELEASE,
+)
 MONTH_OUTSIDE_OPENING: Final = FLEET.gauge(
     "veilleuse_month_outside_opening_ratio",
     "I1 of an entity over the last released month: share of the time outside opening hours during which its PCs "

@@ -63,6 +63,8 @@ class Health:
         """Year → reason why its statistics could not be kept today; the daily tasks replace it."""
         self.months_not_published = ""
         """Reason why the due months could not be published; empty when they were, or wait for records."""
+        self.children_killed: dict[str, dict[str, object]] = {}
+        """`month` or `year` → signal, step, at and memory_bytes of its process that a signal ended last."""
 
     def listening_since(self, started_unix_milliseconds: int) -> int:
         """Return the start or the end of the last pause, Unix milliseconds.
@@ -102,7 +104,8 @@ class Health:
         """Return all counters at one moment: {kind: {label: number}}, and the entries below.
 
         `commits`, `commit_seconds_sum`, `commit_seconds_buckets` (upper bound or inf → number, not
-        cumulated), `queue_pushes`, `years_not_kept`, `months_not_published`.
+        cumulated), `queue_pushes`, `years_not_kept`, `months_not_published`,
+        `children_killed`.
         """
         with self._lock:
             return {
@@ -115,4 +118,5 @@ class Health:
                 "queue_pushes": self._queue_pushes,
                 "years_not_kept": self.years_not_kept,
                 "months_not_published": self.months_not_published,
+                "children_killed": dict(self.children_killed),
             }

@@ -41,10 +41,10 @@ SCREEN_STANDBY_MICROWATTS: Final = 300_000
 class Activity:
     """Machines and time of a row."""
 
-    n: int
-    """Machines observed."""
+    n: int | None
+    """Machines observed; None in a released row of fewer than k PCs."""
     machine_days_observed: float | None = None
-    """Days of 24 h with a known state; None for screens separate from their machines."""
+    """Days of 24 h with a known state; None likewise, and for screens separate from their machines."""
     n_fleet: int | None = None
     """docs/methodology.md §6's N: machines in service; without an inventory, enrolled ones."""
     machine_days_fleet: float | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final, Generic, TypeVar
 
@@ -66,6 +66,46 @@ class Publication:
     def name(self) -> str:
         """Return the name for readers: release 2026-10-01 to 2026-11-01."""
         return f"{self.kind} {self.first} to {self.end}"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationHold:
+    """Months that stay unpublished after a restore, since nobody knows whether they were published before."""
+
+    until: date
+    """Day of the restore: months that ended by then are held."""
+    why: str
+    """What is wrong with the file of publications, for people."""
+    allowed: tuple[tuple[date, date], ...] = ()
+    """Periods [first, end) that an operator allowed to be published."""
+
+    def covers(self, first: date, end: date) -> bool:
+        """Return true when [first, end) may not be published."""
+        return end <= self.until and not any(since <= first and end <= to for since, to in self.allowed)
+
+    def allow(self, first: date, end: date) -> PublicationHold:
+        """Return the hold without [first, end)."""
+        return replace(self, allowed=tuple(sorted({*self.allowed, (first, end)})))
+
+    def to_json(self) -> str:
+        """Return the hold as a JSON object."""
+        periods = [[day.isoformat() for day in period] for period in self.allowed]
+        return json.dumps({"until": self.until.isoformat(), "why": self.why, "allowed": periods})
+
+    @classmethod
+    def from_json(cls, text: str) -> PublicationHold:
+        """Parse a hold. Raises ValueError."""
+        try:
+            told = json.loads(text)
+            periods = [tuple(map(date.fromisoformat, period)) for period in told["allowed"]]
+            allowed = tuple((first, end) for first, end in periods)
+            return cls(date.fromisoformat(told["until"]), str(told["why"]), allowed)
+        except (KeyError, TypeError) as error:
+            raise ValueError("no hold of publications") from error
+
+
+HOLD_NOTE: Final = "publications_held"
+"""Key in the table meta: the PublicationHold in force, as JSON."""
 
 
 def content_of(data: bytes) -> str:

@@ -17,7 +17,7 @@ from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, KeptY
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.meters import PsysCheck
 from veilleuse.collector.model.months import CPU_COLUMNS, IDLE_COLUMNS, OWN_CPU, SCREEN_COLUMNS, HostPeriod
-from veilleuse.collector.model.publications import Publication, PublicationKind
+from veilleuse.collector.model.publications import Publication, PublicationHold, PublicationKind
 from veilleuse.collector.model.records import Grain, HostId, Point
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
@@ -378,6 +378,9 @@ class PublicationReader(Protocol):
         of days in [first, end), wait to be derived.
         """
 
+    def hold(self) -> PublicationHold | None:
+        """Return what may not be published since a restore; None without such a restore."""
+
 
 class Publications(Protocol):
     """Publications with writes, in the writer's thread;
@@ -392,6 +395,12 @@ class Publications(Protocol):
 
     def summaries(self) -> tuple[PublicationSummary, ...]:
         """Return all, by period and kind."""
+
+    def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
+        """Return a publication as published; None without one."""
+
+    def remove(self, kind: PublicationKind, first: date, end: date) -> None:
+        """Delete one publication, if there is one."""
 
     def take_back(self, first: date, end: date) -> int:
         """Delete the publications inside [first, end); return their number."""

@@ -120,8 +120,19 @@ class Registry(Protocol):
     def revoke_account(self, token_sha256: bytes, day: int) -> bool:
         """Revoke an account as of a UTC day number; False when none has this token, or it had ended."""
 
-    def revoked_accounts(self) -> dict[bytes, int]:
-        """Return SHA-256 of the token → UTC day number."""
+    def accounts(self) -> tuple[Account, ...]:
+        """Return all accounts ever created, in order of creation."""
+
+    def insert_account(
+        self,
+        *,
+        name: str,
+        role: Role,
+        entities: Sequence[str],
+        token_sha256: bytes,
+        created_unix_milliseconds: int,
+        expires_unix_milliseconds: int,
+    ) -> Account: ...
 
     # --- certificates
     def insert_certificate(self, certificate: Certificate) -> None: ...

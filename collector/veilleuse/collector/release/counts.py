@@ -3,7 +3,7 @@
 """Counts the devices in service for a released month, from the inventory and enrolments alone (pure).
 
 Nothing that machines reported counts here: the counts are not raised to what was measured, and a machine
-without an asset that has left is not counted until its last contact.
+without an asset that was revoked or forgotten is not counted.
 """
 
 from __future__ import annotations

@@ -49,9 +49,12 @@ from veilleuse.collector.release.rows import (
     split_at_home,
 )
 from veilleuse.wire.ladder import MEASURED, Method
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 HIDDEN: Final = frozenset({Detail.METHODS, Detail.DERIVED})
 """Details that a row with machines under the rule of disclosure does not show."""
+HIDDEN_OF_FEW: Final = HIDDEN | {Detail.COVERAGE}
+"""Details that a row of fewer than k PCs does not show: it has no cell of its own."""
 
 
 @dataclass(slots=True)
@@ -183,6 +186,8 @@ class _Sum:
     imputed: int = 0
     derived_milliseconds: int = 0
     is_ruled: bool = False
+    pcs: Counter[Slice] = field(default_factory=Counter)
+    """PCs in service of rows under the rule; where there are screens alone, as many as have their time."""
     sampled: set[Representativeness] = field(default_factory=set)
     """Representativeness of the rows; of one under the rule, with a random roll-out."""
     apportioned: bool = False
@@ -194,6 +199,7 @@ class _Sum:
     """Part of the energy that a declared power gives."""
     is_declared: bool = False
     random_roll_out: bool = False
+    k: int = 1
     places: Counter[Place] = field(default_factory=Counter)
 
     def add(self, part: Slice, row: FleetRow) -> None:
@@ -208,8 +214,11 @@ class _Sum:
                 self.has_machines = True  # a machine and its screens count once
                 self.hosts.clear()
                 self.machines.clear()
+                self.pcs.clear()
             self.hosts[part] += row.hosts
             self.machines[part] += row.machines
+            if measured is None:
+                self.pcs[part] += _pcs(part, row)
         context = key.power_context or PowerContext.OWN_SITE
         self.places[Place(key.entity or "", "", key.zone, key.population, context)] += row.energy_millijoules
         if measured is None:
@@ -226,6 +235,11 @@ class _Sum:
             self.rooms.append(measured.room)
             self.room_millijoules += row.energy_millijoules
 
+    @property
+    def is_of_few(self) -> bool:
+        """Return whether the row is of 1 to k − 1 PCs."""
+        return self.is_ruled and 0 < max(self.pcs.values(), default=0) < self.k
+
     def row(self, key: GroupKey, *, is_incomplete: bool) -> FigureRow:
         """Return the row of a report."""
         machines = self.fleet.energy_millijoules - self.room_millijoules
@@ -234,7 +248,7 @@ class _Sum:
             self._estimate(),
             max(self.hosts.values(), default=0),
             self.apportioned,
-            HIDDEN if self.is_ruled else frozenset(),
+            HIDDEN_OF_FEW if self.is_of_few else HIDDEN if self.is_ruled else frozenset(),
             {},
             {},
             tuple(sorted(self.places.items(), key=str)),
@@ -274,7 +288,7 @@ class _Sum:
             else EstimateBasis.DECLARED
             if 2 * self.declared_millijoules > energy
             else EstimateBasis.CENSUS
-            if self.sampled == {Representativeness.CENSUS}
+            if self.sampled == {Representativeness.CENSUS} and not self.is_of_few
             else EstimateBasis.SAMPLE
             if known or sampled
             else by_default,
@@ -283,7 +297,7 @@ class _Sum:
         )
 
     def _representativeness(self) -> Representativeness:
-        if self.is_observed or self.sampled == {Representativeness.CENSUS}:
+        if self.is_observed or (self.sampled == {Representativeness.CENSUS} and not self.is_of_few):
             return Representativeness.CENSUS
         is_random = self.random_roll_out or not self.is_ruled
         if is_random and Representativeness.NOT_DEMONSTRATED not in self.sampled:
@@ -313,7 +327,7 @@ def sum_fleet(
     Rooms belong to no entity: a reader of some does not see them.
     """
     is_observed = query.basis is Basis.OBSERVED
-    new_sum = partial(_Sum, is_observed=is_observed, random_roll_out=random_roll_out)
+    new_sum = partial(_Sum, is_observed=is_observed, random_roll_out=random_roll_out, k=query.k_anonymity)
     groups, whole = defaultdict[GroupKey, _Sum](new_sum), new_sum()
     homes, incomplete = set[PeriodHomeShare](), set[GroupKey]()
     since, declared = None, set[str]()
@@ -340,6 +354,13 @@ def sum_fleet(
     return PeriodFigures(
         part.first, part.end, shown, memo, total, (), tuple(sorted(homes)), (), since, frozenset(declared)
     )
+
+
+def _pcs(part: Slice, row: FleetRow) -> int:
+    """Return the PCs in service of a row; of screens, as many as have the time of theirs."""
+    days = (part.end - part.first).days
+    whole = row.fleet_milliseconds // (days * MILLISECONDS_PER_DAY)
+    return max(1, whole) if row.key.device_class == MONITOR else row.machines
 
 
 def _declared_part(row: FleetRow) -> int:

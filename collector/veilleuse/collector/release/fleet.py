@@ -153,6 +153,7 @@ class FleetEstimate:
         is_shared = len(keys) > 1 or cell.key.autres
         for key, count, (hosts, time, energy) in zip(keys, counts, parts, strict=True):
             share = sum(count.milliseconds) / whole
+            hosts = min(hosts, count.machines)
             part = _Part(key, *count, cell, hosts, time, energy, share, is_shared)
             if cell.key.device_class == key.device_class and cell.is_sample and cell.milliseconds:
                 yield _row(part, self._by_cell(part, cell, left))

@@ -46,6 +46,7 @@ from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.collector.release.answer import add_sums
 from veilleuse.collector.release.indicator_rows import HalfWidth, IndicatorMonth, IndicatorRow
 from veilleuse.collector.release.rows import family_of
+from veilleuse.collector.release.silence import machines_of_row
 from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.wire.units import MICROWATT_MILLISECONDS_PER_MILLIJOULE, MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import State
@@ -76,6 +77,8 @@ class MonthContext:
     k: int
     targets: Targets
     perimeter_of: PerimeterOf = all_in_one
+    enrolled: Collection[HostId] = ()
+    """PCs that the month counts, by enrolment and inventory: see tables.hosts_of_month."""
 
     @cached_property
     def uses(self) -> Mapping[GroupKey, GroupSums]:
@@ -89,38 +92,53 @@ class MonthContext:
 
     def row_of(self, machine: IndicatorMachine) -> GroupKey | None:
         """Return the month's row that holds a machine; None where none does."""
-        return self._nearest(machine, self.uses)
+        return self.nearest(machine.host_id, self.uses)
 
     def row_in_month(self, machine: IndicatorMachine) -> GroupKey | None:
-        """Return the row that a machine's figures are in; None where the month has none of it.
-
-        PCs that were not observed have none, as in the month's rows.
-        """
+        """Return the row that a machine's figures are in; None where the month has none of it."""
         if machine.population in EXEMPT:
             return self.places[machine.host_id]
-        row, use = self.row_of(machine), machine.use()
-        is_observed = bool(use.known_milliseconds or use.derived_millijoules)
-        return row if row is not None and is_observed and not row.memo else None
+        row = self.row_of(machine)
+        return row if row is not None and not row.memo else None
 
     def cell_of(self, machine: IndicatorMachine) -> GroupKey | None:
         """Return the month's cell that holds a machine; None where none does."""
-        return self._nearest(machine, self.cells)
+        return self.nearest(machine.host_id, self.cells)
 
-    def _nearest(self, machine: IndicatorMachine, keys: Collection[GroupKey]) -> GroupKey | None:
-        place = self.places[machine.host_id]
+    def nearest(self, host_id: HostId, keys: Collection[GroupKey]) -> GroupKey | None:
+        """Return the one of these rows that holds a machine; None where none does."""
+        place = self.places[host_id]
         return next((key for key in (place, *place.merged_above) if key in keys), None)
+
+    def counted(self, machines: Machines) -> frozenset[HostId]:
+        """Return the PCs that the month's cells count: of each cell the enrolled ones, or those observed."""
+        heard: defaultdict[GroupKey | None, set[HostId]] = defaultdict(set)
+        enrolled: defaultdict[GroupKey | None, set[HostId]] = defaultdict(set)
+        for one in filter(is_observed, machines):
+            heard[self.cell_of(one)].add(one.host_id)
+        for host_id in self.enrolled:
+            enrolled[self.nearest(host_id, self.cells)].add(host_id)
+        cells = heard.keys() | enrolled.keys()
+        return frozenset().union(*(machines_of_row(heard[one], enrolled[one], self.k) for one in cells))
+
+
+def is_observed(machine: IndicatorMachine) -> bool:
+    """Return whether a known state or an energy of a machine is known."""
+    use = machine.use()
+    return bool(use.known_milliseconds or use.derived_millijoules)
 
 
 def build_indicators(machines: Machines, servers: tuple[Group, ...], context: MonthContext) -> IndicatorMonth:
     """Build the published indicators of a month.
 
-    `machines`: all of the month, a reinstalled one as one. PCs that were not observed are left out, as in the
-    month's rows. `servers`: sums of servers.
+    `machines`: all of the month, a reinstalled one as one. PCs are those that the month's rows count.
+    `servers`: sums of servers.
     """
     families: defaultdict[GroupKey, dict[GroupKey, list[IndicatorMachine]]] = defaultdict(dict)
+    counted = context.counted([one for one in machines if one.population not in EXEMPT])
     for one in machines:
         row = context.row_in_month(one)
-        if row is not None:
+        if row is not None and (one.population in EXEMPT or one.host_id in counted):
             families[family_of(row)].setdefault(row, []).append(one)
     rows: list[IndicatorRow] = []
     hidden: list[tuple[str, Hidden]] = []
@@ -163,6 +181,8 @@ class _Rule(NamedTuple):
     """Returns what a row's figure tells of each machine."""
     limit: Callable[[Figure, Machines, MonthContext], Figure]
     """Limits the figure of a row."""
+    is_of_observed: bool
+    """True for a sum of what machines did: one that was silent all month has no part in it."""
 
 
 def _pc_rows(of_family: Rows, rule: _Rule, context: MonthContext) -> list[IndicatorRow]:
@@ -170,6 +190,8 @@ def _pc_rows(of_family: Rows, rule: _Rule, context: MonthContext) -> list[Indica
 
     Where it does not, all of the family is one row, which may be withheld.
     """
+    if rule.is_of_observed:
+        of_family = {row: list(filter(is_observed, machines)) for row, machines in of_family.items()}
     cells = [rule.cell(key, machines, context) for key, machines in of_family.items()]
     merged = merge_along_path(cells, context.k, context.perimeter_of)
     found = _limited(merged, of_family, rule, context) if merged else []
@@ -201,12 +223,11 @@ def _hidden(
     """Yield the names in merged rows, by branch."""
     keys = {row.key for row in rows}
     by_branch: defaultdict[str, set[GroupKey]] = defaultdict(set)
-    for machines in of_family.values():
-        for one in machines:
-            place = context.places[one.host_id]
-            row = next(key for key in (place, *place.merged_above) if key in keys)
-            if row.autres:
-                by_branch[row.entity or AUTRES].add(place)
+    for host_id in context.enrolled:
+        if context.nearest(host_id, context.uses) in of_family:
+            row = context.nearest(host_id, keys)
+            if row is not None and row.autres:
+                by_branch[row.entity or AUTRES].add(context.places[host_id])
     for branch, places in by_branch.items():
         yield (
             indicator,
@@ -419,6 +440,6 @@ def closed_bands_of_rows(machines: Machines, context: MonthContext) -> int | Non
 
 
 RULES: Final = (
-    _Rule(PowerPlanCompliance.meta.indicator, _cell_of_plans, limit_compliance),
-    _Rule(AvoidableEnergy.meta.indicator, _cell_of_energy, limit_avoidable),
+    _Rule(PowerPlanCompliance.meta.indicator, _cell_of_plans, limit_compliance, is_of_observed=False),
+    _Rule(AvoidableEnergy.meta.indicator, _cell_of_energy, limit_avoidable, is_of_observed=True),
 )

@@ -24,7 +24,7 @@ from veilleuse.collector.model.indicators import IndicatorMachine
 from veilleuse.collector.model.months import OWN_CPU
 from veilleuse.collector.model.publications import FigureFormat, PublicationKind
 from veilleuse.collector.release.indicator_rows import IndicatorMonth
-from veilleuse.collector.release.indicators import MonthContext
+from veilleuse.collector.release.indicators import MonthContext, is_observed
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Population
 
@@ -78,12 +78,15 @@ def build_own_use(
     """Build a month from its machines and published indicators; `collector`: what it counted, where known."""
     by_population: defaultdict[Population, list[IndicatorMachine]] = defaultdict(list)
     for one in machines:
-        if context.row_in_month(one) is not None:
+        if context.row_in_month(one) is not None and (one.population in EXEMPT or is_observed(one)):
             by_population[one.population].append(one)
+    pcs = [one for one in machines if one.population not in EXEMPT and context.row_in_month(one) is not None]
+    counted = context.counted(pcs)
+    now = Counter(one.population for one in pcs if one.host_id in counted)
     spent = None if collector is None else collector.get(OWN_CPU, 0)
     return OwnMonth(
         context.month.part,
-        tuple(_agents(of, found, collector, context) for of, found in sorted(by_population.items())),
+        tuple(_agents(of, found, now[of], collector, context) for of, found in sorted(by_population.items())),
         spent,
         None if spent is None else collector_millijoules(spent),
         _avoidable(indicators),
@@ -104,6 +107,7 @@ def _millijoules(microwatts: int, milliseconds: int) -> int:
 def _agents(
     population: Population,
     machines: Sequence[IndicatorMachine],
+    counted: int,
     collector: Mapping[str, int] | None,
     context: MonthContext,
 ) -> AgentsUse:
@@ -118,7 +122,7 @@ def _agents(
     }
     is_known = len(reporting) * 100 >= REPORTING_PERCENT * len(machines)
     # Machines that came, moved or were forgotten since the month was released: no second count of them.
-    shows_energy = is_known and (is_exempt or (released == len(machines) and is_safe(energies, k)))
+    shows_energy = is_known and (is_exempt or (released == counted and is_safe(energies, k)))
     shows_time = shows_energy and (is_exempt or _time_is_safe(reporting, k))
     received, sent = (
         collector.get(f"{population.value}_{name}_bytes", 0) if collector is not None and is_exempt else None

@@ -18,12 +18,21 @@ from pathlib import Path
 from typing import Final, Generic
 
 from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.ipc import TIMEOUT_SECONDS, pieces_of, send
 from veilleuse.collector.model.closed_years import canonical
-from veilleuse.collector.model.publications import MAXIMUM_BYTES, FigureFormat, Publication, T
-from veilleuse.collector.ports.months import PublicationReader, PublicationSummary
+from veilleuse.collector.model.publications import (
+    MAXIMUM_BYTES,
+    FigureFormat,
+    Publication,
+    PublicationHold,
+    PublicationKind,
+    T,
+)
+from veilleuse.collector.ports.months import ClosedYearReader, PublicationReader, PublicationSummary
+from veilleuse.wire.vocabulary import Population
 
 Publish = Callable[[Publication], object]
 """Stores a publication, unless the period has one already. Raises AdminError."""
@@ -59,6 +68,29 @@ def publisher(data_dir: Path, timeout_seconds: float = TIMEOUT_SECONDS) -> Publi
     return publish
 
 
+def held_months(published: PublicationReader, closings: ClosedYearReader, since: date) -> tuple[date, ...]:
+    """Return the first day of each month from `since` on that a restore holds, oldest first."""
+    found: list[date] = []
+    hold, definitive = published.hold(), closings.definitive_years()
+    end = hold.until.replace(day=1) if hold else since
+    while hold is not None and (first := add_months(end, -1)) >= since:
+        if first.year in definitive:
+            break
+        if is_held(published, hold, first, end) and closings.has_months(first, end, tuple(Population)):
+            found.insert(0, first)
+        end = first
+    return tuple(found)
+
+
+def is_held(published: PublicationReader, hold: PublicationHold | None, first: date, end: date) -> bool:
+    """Return true for a month that is not published, and stays so.
+
+    The fleet's energy is published last, of each month that has measurements.
+    """
+    covered = hold is not None and hold.covers(first, end)
+    return covered and published.summary(PublicationKind.FLEET, first, end) is None
+
+
 def publish_nothing(one: Publication) -> None:
     """Refuse to publish: of a cache that only reads."""
     raise AssertionError(f"{one.name} is only read here")
@@ -88,8 +120,8 @@ class PublicationCache(Generic[T]):
         them.
 
         Empty figures are returned without publishing, and made again the next day. None while they cannot be
-        made, after a publication under another rule or an older format, or without `make`. Raises
-        StoreDamaged, StoreTooNew, AdminError, and the errors of `make`.
+        made or a restore holds the period, after a publication under another rule or an older format, or
+        without `make`. Raises StoreDamaged, StoreTooNew, AdminError, and the errors of `make`.
         """
         found = self.read(first, end)
         if found is not None or make is None:
@@ -97,6 +129,9 @@ class PublicationCache(Generic[T]):
         day, nothing = self._empty.get((first, end), (date.min, None))
         if day == today:
             return nothing
+        hold = self._reader.hold()
+        if hold is not None and hold.covers(first, end):
+            return None
         if self._find_summary(first, end) or self._reader.waits(first, end):
             return None
         figures = make()

@@ -128,6 +128,7 @@ def _with_more(row: FleetRow, standby: int, machines: int) -> FleetRow:
 
     return replace(
         row,
+        hosts=min(row.hosts, machines),
         machines=machines,
         extrapolated_millijoules=row.extrapolated_millijoules + standby,
         u_own_ppm=share(row.u_own_ppm),

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from itertools import accumulate, pairwise
+from functools import partial
+from itertools import accumulate, combinations, pairwise
 from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.account.group_sums import (
@@ -29,22 +30,29 @@ from veilleuse.collector.account.group_sums import (
 from veilleuse.collector.account.observations import tally_periods, u_model
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure.partition import (
-    Family,
     PerimeterOf,
     all_in_one,
     families,
     merge_along_path,
 )
 from veilleuse.collector.disclosure.parts import (
+    ACTIVE,
     LEVELS,
     NO_PARTS,
+    ON,
+    OUTSIDE,
     Level,
+    Part,
     Rates,
+    ScreenedPc,
+    ScreenRule,
     may_be_told_together,
     rates_of,
+    rates_of_screens,
 )
-from veilleuse.collector.disclosure.rule import EXEMPT
-from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell
+from veilleuse.collector.fleet.observations import PCS
+from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.query import AUTRES, GroupKey, Query
 from veilleuse.collector.model.records import HostId
@@ -59,6 +67,7 @@ from veilleuse.collector.model.sums import (
 )
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports.store import DataReader
+from veilleuse.collector.release.silence import as_if_heard, machines_of_row, silent_watts
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
@@ -74,14 +83,15 @@ def round_to_machine_days(tally: Tally, k: int) -> Tally:
     Known time is never above enrolled time. Time at rest takes the difference, and its energy in proportion.
     Watts stay the same: otherwise a model's watts would reveal the time.
     """
-    machines = len(tally.hosts)
+    machines = machines_of_row(tally.hosts, tally.enrolled, k)
     known = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in KNOWN_STATES)
-    step = machines * MILLISECONDS_PER_DAY
-    if not known or tally.may_publish_silence(k):
+    step = len(machines) * MILLISECONDS_PER_DAY
+    if not known or tally.may_publish_silence(machines, k):
         return tally
     target = max(1, (known + step // 2) // step) * step
-    if target > tally.enrolled_milliseconds:
-        target = target - step or tally.enrolled_milliseconds  # enrolled for less than a day each: never 0
+    enrolled = sum(tally.enrolled[one] for one in machines)
+    if target > enrolled:
+        target = target - step or enrolled  # enrolled for less than a day each: never 0
     rest = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in REST_STATES)
     states = REST_STATES if rest > LITTLE * abs(target - known) else KNOWN_STATES
     return _add_time(tally, states, target - known, rest if states is REST_STATES else known)
@@ -181,36 +191,78 @@ def build_month(
     withheld: list[GroupKey] = []
     hidden_cells: list[Hidden] = []
     hidden_uses: list[Hidden] = []
-    for family in families(groups):
+    screens: dict[GroupKey, Callable[[GroupKey, Tally], DisclosureCell[GroupKey]]] = {}
+    # In the order of names: that of machines heard would tell who was not. Screens come after their PCs.
+    ordered = dict(sorted(_with_screens(groups).items(), key=lambda one: one[0].order))
+    for family in sorted(families(ordered), key=lambda one: one.key.device_class is not None):
         heard = {key: tally for key, tally in family.members.items() if tally.hosts}
-        rates = rates_of(heard.values())
-        rows = merge_along_path([tally.cell(key, rates) for key, tally in heard.items()], k, perimeter_of)
-        if rows is None:
+        cell_of = screens.get(family.key, partial(_cell_of, rates_of(heard.values())))
+        silent = silent_watts(family.members)
+        listed = [
+            _listed(tally, as_if_heard(tally, [silent[key]]), partial(cell_of, key))
+            for key, tally in family.members.items()
+        ]
+        rows = merge_along_path(listed, k, perimeter_of)
+        of_screens = family.key.device_class is not None
+        if rows is None and not of_screens:
             withheld.append(family.key)
         elif rows:
             merged = {
-                key: round_to_machine_days(sum_tallies(heard[one] for one in inside), k)
+                key: round_to_machine_days(sum_tallies(family.members[one] for one in inside), k)
                 for key, inside in rows.items()
             }
             cells += [
-                _cell(key, one, [heard[name] for name in rows[key]] if key.autres else [one])
+                _cell(key, one, [family.members[name] for name in rows[key]] if key.autres else [one], k)
                 for key, one in merged.items()
             ]
             hidden_cells += _hidden(family.key, rows)
-            if family.key.device_class is None:
-                of_family, inside = _uses(merged, rows, k, perimeter_of)
+            if not of_screens:
+                whole_month = {
+                    key: as_if_heard(merged[key], [silent[one] for one in inside])
+                    for key, inside in rows.items()
+                }
+                of_family, inside, level = _uses(merged, whole_month, rows, k, perimeter_of)
                 uses += of_family
+                of_its_screens = family.key._replace(device_class=EnergyClass.MONITOR.value)
+                screens[of_its_screens] = _cells_of_screens(heard, groups, rows, inside, level)
                 hidden_uses += _hidden(family.key, inside)
-                whole.append(_whole(family, merged.values(), k))
+                whole.append(_whole(family.key, merged.values(), k))
     return Month(
         part,
         _sorted(cells),
         _sorted(uses),
         _sorted(whole),
-        tuple(withheld),
+        tuple(sorted(withheld, key=lambda key: key.order)),
         tuple(hidden_cells),
         tuple(hidden_uses),
     )
+
+
+def _with_screens(groups: Mapping[GroupKey, Tally]) -> dict[GroupKey, Tally]:
+    """Return the groups, with the enrolled PCs of each entity in its group of screens.
+
+    Which PCs have a screen is known of those heard alone: a place with PCs has a group also where none was.
+    """
+    found = dict(groups)
+    for key, tally in groups.items():
+        if key.device_class in PCS and not key.memo:
+            of_screens = key._replace(device_class=EnergyClass.MONITOR.value)
+            more = replace(found.get(of_screens, Tally()))
+            more.enrolled = more.enrolled + tally.enrolled
+            found[of_screens] = more
+    return found
+
+
+def _listed(
+    tally: Tally, as_if: Tally, cell_of: Callable[[Tally], DisclosureCell[GroupKey]]
+) -> DisclosureCell[GroupKey]:
+    """Return the cell of a tally, which must be safe as it is and as if its silent machines had been heard.
+
+    Its size, and that it merges, are those of the enrolled machines.
+    """
+    cell = cell_of(tally)
+    silent = dict.fromkeys(tally.enrolled, 0)
+    return replace(cell, contributions={**silent, **cell.contributions}, as_if=cell_of(as_if))
 
 
 def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
@@ -233,12 +285,14 @@ def _hidden(family: GroupKey, rows: Rows) -> list[Hidden]:
     ]
 
 
-def _cell(key: GroupKey, tally: Tally, inside: Sequence[Tally]) -> Group:
+def _cell(key: GroupKey, tally: Tally, inside: Sequence[Tally], k: int) -> Group:
     """Return the row of a cell; `inside`: the tallies that it holds."""
     of_screens = key.device_class == EnergyClass.MONITOR.value
     # Screens have no enrolled time: nothing to withhold.
     details = _COVERAGE if of_screens else frozenset()
     sums = tally.freeze(key.population, _EVERYTHING - details, exact=False)
+    machines = machines_of_row(tally.hosts, tally.enrolled, k)
+    sums = replace(sums, hosts=len(machines), enrolled_milliseconds=0)
     energy = sum(one.energy_millijoules for one in sums.energies.values())
     if not sums.energies:
         return Group(key, sums)
@@ -271,44 +325,126 @@ def _energy_key(device_class: DeviceClass | EnergyClass) -> EnergyKey:
     return device_class, Method.LOAD_MODELLED, Band.OPEN, State.OFF
 
 
-def _uses(
-    cells: Mapping[GroupKey, Tally], names: Rows, k: int, perimeter_of: PerimeterOf
-) -> tuple[list[Group], Rows]:
-    """Return the parts of cells, or of several together, and the groups behind each row.
+def _cell_of(rates: Rates, key: GroupKey, tally: Tally) -> DisclosureCell[GroupKey]:
+    return tally.cell(key, rates)
 
-    `names`: the groups that each cell holds. A row that several cells share has no energies.
+
+def _cells_of_screens(
+    pcs: Mapping[GroupKey, Tally],
+    groups: Mapping[GroupKey, Tally],
+    cells: Rows,
+    uses: Rows,
+    level: Level,
+) -> Callable[[GroupKey, Tally], DisclosureCell[GroupKey]]:
+    """Return what the rule needs to know of screens: their PCs and those without, of each entity.
+
+    `groups`: all of the month. `cells`, `uses`: published rows of these PCs, with the groups behind each.
+    """
+    rule = ScreenRule[GroupKey](level)
+    cell_of, row_of = ({one: row for row, inside in rows.items() for one in inside} for rows in (cells, uses))
+    of_entity: defaultdict[str | None, dict[HostId, int]] = defaultdict(dict)
+    for key, tally in pcs.items():
+        own = groups.get(key._replace(device_class=EnergyClass.MONITOR.value), Tally())
+        for host_id in tally.hosts:
+            of_entity[key.entity][host_id] = 1
+            rates = []
+            for hours in (~OUTSIDE, OUTSIDE):
+                on, active = (
+                    sum(times[host_id] for part, times in tally.times.items() if part & parts & hours)
+                    for parts in (ON, ACTIVE)
+                )
+                drawn = sum(more[host_id] for (part, _), more in own.draws.items() if part & hours)
+                rates.append(rates_of_screens(on, active, drawn))
+            rule.add(host_id, ScreenedPc(cell_of[key], row_of[key], key.device_class, tuple(rates)))
+
+    def cell(key: GroupKey, tally: Tally) -> DisclosureCell[GroupKey]:
+        return replace(tally.cell(key), members=of_entity[key.entity], allows=rule.allows)
+
+    return cell
+
+
+def _uses(
+    cells: Mapping[GroupKey, Tally],
+    as_if: Mapping[GroupKey, Tally],
+    names: Rows,
+    k: int,
+    perimeter_of: PerimeterOf,
+) -> tuple[list[Group], Rows, Level]:
+    """Return the parts of cells, or of several together, the groups behind each row, and the level.
+
+    `as_if`: the cells as if all their machines had been heard. `names`: the groups that each cell holds. A
+    row that several cells share has no energies.
     """
     rates = rates_of(cells.values())
-    level, rows = _rows_of_uses(cells, rates, k, {key: perimeter_of(names[key][0]) for key in cells})
+    perimeters = {key: perimeter_of(names[key][0]) for key in cells}
+    level, rows = _rows_of_uses(cells, as_if, rates, k, perimeters)
     uses = []
     for key, inside in rows.items():
-        alone = len(inside) == 1 and cells[inside[0]].may_publish_energies(level, rates, k)
-        uses.append(_use(key, sum_tallies(cells[one] for one in inside), level, k, energies=alone))
-    return uses, {key: tuple(name for one in inside for name in names[one]) for key, inside in rows.items()}
+        alone = len(inside) == 1 and all(
+            of[inside[0]].may_publish_energies(level, rates, k) for of in (cells, as_if)
+        )
+        use = _use(key, sum_tallies(cells[one] for one in inside), level, k, energies=alone)
+        hosts = sum(len(machines_of_row(cells[one].hosts, cells[one].enrolled, k)) for one in inside)
+        uses.append(replace(use, sums=replace(use.sums, hosts=hosts)))
+    behind = {key: tuple(name for one in inside for name in names[one]) for key, inside in rows.items()}
+    return uses, behind, level
 
 
 def _rows_of_uses(
-    cells: Mapping[GroupKey, Tally], rates: Rates, k: int, perimeters: Mapping[GroupKey, str]
+    cells: Mapping[GroupKey, Tally],
+    as_if: Mapping[GroupKey, Tally],
+    rates: Rates,
+    k: int,
+    perimeters: Mapping[GroupKey, str],
 ) -> tuple[Level, Rows]:
     """Return the finest level of parts that may be published, and the cells of each row."""
     for level in LEVELS:
-        parts = [tally.parts(key, level, rates) for key, tally in cells.items()]
+        parts = [
+            _listed(tally, as_if[key], partial(Tally.parts, key=key, level=level, rates=rates))
+            for key, tally in cells.items()
+        ]
         rows = merge_along_path(parts, k, perimeters.__getitem__)
         if rows is not None and all(
-            _may_share([cells[key] for key in inside], level, rates, k) for inside in rows.values()
+            may_share([of[key] for key in inside], level, rates, k)
+            for inside in rows.values()
+            for of in (cells, as_if)
         ):
             return level, rows
     return Level((), NO_PARTS), {key: (key,) for key in cells}
 
 
-def _may_share(cells: Sequence[Tally], level: Level, rates: Rates, k: int) -> bool:
+def may_share(cells: Sequence[Tally], level: Level, rates: Rates, k: int) -> bool:
     """Return whether the parts of these cells together may be published beside each cell's total."""
     return len(cells) == 1 or (
-        all(tally.cannot_be_solved(rates, k) for tally in cells)
+        _energies_keep_enough(cells, level, rates, k)
         and all(
             may_be_told_together([tally.masks(getattr(tally, table)) for tally in cells], level.parts, k)
             for table in ("times", "drawn")
         )
+    )
+
+
+def _energies_keep_enough(cells: Sequence[Tally], level: Level, rates: Rates, k: int) -> bool:
+    """Return whether no weights of cells' energies and of the parts' times leave 1 to k − 1 machines.
+
+    An energy leaves k machines of its cell whatever the parts weigh, or fewer. Then parts of other watts have
+    other weights, and a cell without a weight on its energy keeps its machines that have several of them: for
+    each set of parts of one weight, the two cells keep k together. If all energies weigh, all cells do.
+    """
+    left = [tally.fewest_left(level, rates) for tally in cells]
+    weak = [tally for tally, fewest in zip(cells, left, strict=True) if fewest is not None and fewest < k]
+    if not weak:
+        return True
+    masks = [(tally, tally.masks(tally.times)) for tally in cells]
+    sets = (Part(sum(some)) for size in range(len(level.parts)) for some in combinations(level.parts, size))
+    return sum(filter(None, left)) >= k and all(
+        tally.fewest_at_one_rate(parts, rates)
+        + sum(machines for mask, machines in of_other.items() if mask & ~parts)
+        >= k
+        for parts in sets
+        for tally in weak
+        for other, of_other in masks
+        if other is not tally
     )
 
 
@@ -326,17 +462,19 @@ def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = 
     return Group(key, replace(sums, energies=by_part))
 
 
-def _whole(family: Family[Tally], merged: Iterable[Tally], k: int) -> Group:
-    tally = sum_tallies([*(one for one in family.members.values() if not one.hosts), *merged])
-    details = _COVERAGE - tally.unsafe_details(k)
-    sums = tally.freeze(family.key.population, _EVERYTHING - details, exact=False)
+def _whole(family: GroupKey, merged: Collection[Tally], k: int) -> Group:
+    """Return the coverage of a family: the known time of its rows, beside what is enrolled."""
+    tally = sum_tallies(merged)
+    details = _COVERAGE if tally.may_publish_derived(k) else frozenset({Detail.COVERAGE})
+    sums = tally.freeze(family.population, _EVERYTHING - details, exact=False)
     derived = sum(one.milliseconds for one in sums.energies.values())
     # Up to a second a machine is rounding of shared weeks.
     beyond = derived - sums.observed_milliseconds
     if 0 < beyond <= MILLISECONDS_PER_SECOND * len(tally.hosts):
         derived -= beyond
+    hosts = sum(len(machines_of_row(one.hosts, one.enrolled, k)) for one in merged)
     energies = {_energy_key(EnergyClass.AUTRES): EnergySums(derived)} if derived else {}
-    return Group(family.key, replace(sums, energies=energies))
+    return Group(family, replace(sums, hosts=hosts, energies=energies))
 
 
 def make_month(
@@ -350,8 +488,8 @@ def make_month(
 ) -> Month:
     """Compute one month from the fleet's present data.
 
-    `places`: keys of machines by the inventory; without one, a machine is at the place of its enrolment.
-    `same`: see Query.
+    `places`: keys of machines by the inventory, until the day on which it takes them out of service; without
+    one, a machine is at the place of its enrolment. `same`: see Query.
     """
     query = Query(
         part.first,
@@ -361,14 +499,39 @@ def make_month(
         now_unix_milliseconds=now_unix_milliseconds,
         same=same or {},
     )
-    hosts = hosts_under_rule(reader.hosts())
-    tallies = tally_periods(reader, Periods(reader), query, hosts, places, screens=True)
+    hosts = hosts_of_month(reader.hosts(), part, places or {})
+    spans = _enrolment(hosts, part, places or {}, query.same)
+    tallies = tally_periods(reader, Periods(reader), query, hosts, places, screens=True, spans=spans)
     return build_month(part, tallies, k, perimeter_of)
 
 
-def hosts_under_rule(hosts: Iterable[Host]) -> list[Host]:
-    """Return the hosts of populations that may only be shown as groups."""
-    return [host for host in hosts if host.population not in EXEMPT]
+def hosts_of_month(hosts: Iterable[Host], part: Slice, places: Container[HostId]) -> list[Host]:
+    """Return the PCs that a month counts, by what an administrator did: docs/methodology.md §6.
+
+    They were enrolled by its end. One that was revoked or forgotten counts where the inventory lists its
+    device: in `places`. That a machine called, or did not, changes nothing.
+    """
+    found = []
+    for host in hosts:
+        has_left = host.status in (HostStatus.REVOKED, HostStatus.FORGOTTEN)
+        is_counted = host.host_id in places if has_left else host.status is not HostStatus.PENDING
+        if host.population not in EXEMPT and is_counted and host.enrolled_on < part.end:
+            found.append(replace(host, status=HostStatus.ACTIVE) if has_left else host)
+    return found
+
+
+def _enrolment(
+    hosts: Iterable[Host], part: Slice, places: Mapping[HostId, GroupKey], same: Mapping[HostId, HostId]
+) -> dict[HostId, Slice]:
+    """Return the days of the month on which each machine was enrolled, a reinstalled one as its first."""
+    found: dict[HostId, Slice] = {}
+    devices = set[HostId]()
+    for host in sorted(hosts, key=lambda host: (host.enrolled_on, host.host_id)):
+        place, device = places.get(host.host_id), same.get(host.host_id, host.host_id)
+        end = part.end if place is None else min(part.end, place.period_to)
+        found[host.host_id] = Slice(part.first, part.first if device in devices else end)
+        devices.add(device)
+    return found
 
 
 def released_on(day: date) -> date:

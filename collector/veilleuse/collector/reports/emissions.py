@@ -411,7 +411,7 @@ def _year_total_rows(
         return year
     (total,) = year
     if any(
-        row.activity.incomplete or row.activity.n < k or row.energy.energy_millijoules is None
+        row.activity.incomplete or (row.activity.n or 0) < k or row.energy.energy_millijoules is None
         for row in (total, *months)
     ):
         return year

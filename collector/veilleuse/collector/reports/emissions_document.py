@@ -293,7 +293,7 @@ def _bilan_notes(statement: EmissionsStatement) -> Iterable[Text]:
     if statement.homes:
         yield (
             "Laptops of entities with declared telework days draw a part of their energy at home (power_context home):"
-            " declared days ÷ 5 worked days, told by no machine. Their machines are counted in both rows (home_shares)."
+            " declared days, rounded, ÷ 5 worked days, told by no machine. Their machines are counted in both rows (home_shares)."
         )
     if any(row.items.beges_item_upstream is not None for row in every):
         yield "A row's combustion goes to beges_item; its upstream, losses and split residual go to beges_item_upstream."

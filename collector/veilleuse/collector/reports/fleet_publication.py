@@ -11,11 +11,11 @@ veilleuse.collector.app.month_publisher`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from veilleuse.collector import clock
 from veilleuse.collector.account.ghg_items import declarations, home_share
@@ -49,9 +49,9 @@ from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMont
 from veilleuse.collector.release.indicators import MonthContext, build_indicators
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.own_use import OWN_USE, OwnMonth, build_own_use
-from veilleuse.collector.release.publications import PublicationCache, Publish
+from veilleuse.collector.release.publications import PublicationCache, Publish, is_held
 from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart, MeasuredParts, Source
-from veilleuse.collector.release.tables import PARTITION, Month, make_month
+from veilleuse.collector.release.tables import PARTITION, Month, hosts_of_month, make_month
 from veilleuse.collector.reports.fleet_year import exempt_figures, fleet_devices, read_assumptions
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.machines import Stretch, machines_of
@@ -68,6 +68,14 @@ _RULED: Final = (Population.WORKSTATION, Population.CLASSROOM)
 _NEVER_AT_HOME: Final = (PowerContext.HOME, PowerContext.HOSTED)
 
 
+Tell: TypeAlias = Callable[[str, str], None]
+"""Takes a word of the words' list `step`, and the month or year."""
+
+
+def tell_nobody(_step: str, _at: str) -> None:
+    """Tell nobody."""
+
+
 class FleetPublisher:
     """Publishes what is due on one day."""
 
@@ -79,12 +87,18 @@ class FleetPublisher:
         today: date,
         targets: Targets | None = None,
         kept_months: int = RetentionSettings().pc_monthly_months,
+        tell: Tell = tell_nobody,
     ) -> None:
-        """Take the current `k`, the fewest machines of a published group, and how long months are kept."""
+        """Take the current `k`, the fewest machines of a published group, and how long months are kept.
+
+        `tell` hears of each step of each month, or of the fleet's year, before its work.
+        """
+        self._tell = tell
         self._sobriety, self._sources, self._publish = sources, sources.base, publish
         self._published, self._k, self._today = self._sources.published, k, today
         self._targets = targets or Targets()
         self._since = months_before(today, kept_months)
+        self._hold = self._published.hold()
         self._months = PublicationCache(FORM, self._published, publish, k)
         self._indicators = PublicationCache(INDICATORS, self._published, publish, k)
         self._own = PublicationCache(OWN_USE, self._published, publish, k)
@@ -112,13 +126,15 @@ class FleetPublisher:
                 break
             if part.end <= self._since:
                 continue  # its publication is deleted, and machines may still have it: never a second one
+            if is_held(self._published, self._hold, part.first, part.end):
+                continue
             if self._published.waits(part.first, part.end):
                 waiting.append(f"{part.first:%Y-%m}")
                 break
             months.append(part)
         contents = [self._release(part) for part in months]
         last = months[-1].end if months else first
-        is_measured = any(contents) or self._sources.closings.has_months(first, last, tuple(Population))
+        is_measured = any(contents) or self._sources.may_have_months(first, last)
         if fleet and is_measured and self._is_due(months):
             self._publish_fleet(months, contents)
         return waiting
@@ -127,14 +143,18 @@ class FleetPublisher:
 
     def _release(self, part: Slice) -> Month | None:
         """Return the published month; publish it where it is not. None: nothing is published of it."""
+        at = f"{part.first:%Y-%m}"
+        self._tell("release", at)
         is_stored = self._sources.closings.has_months(part.first, part.end, _RULED)
         make = partial(compute_month, self._sources, part, self._k) if is_stored else None
         found = self._months.figures(part.first, part.end, self._today, make)
         month = None if found is None or FORM.is_empty(found) else found
-        if self._sources.closings.has_months(part.first, part.end, tuple(Population)):
+        if self._sources.may_have_months(part.first, part.end):
+            self._tell("indicators", at)
             compute = partial(self._compute_indicators, part, month)
             indicators = self._indicators.figures(part.first, part.end, self._today, compute)
             if self._today - part.first < _OWN_KEPT:
+                self._tell("own_use", at)
                 own = partial(self._compute_own_use, part, month, indicators)
                 self._own.figures(part.first, part.end, self._today, own)
         return month
@@ -178,6 +198,7 @@ class FleetPublisher:
         return first < self._since and is_cut(self._sources.periods, first, end, self._sources.hosts)
 
     def _publish_fleet(self, months: list[Slice], contents: list[Month | None]) -> None:
+        self._tell("fleet", f"{months[0].first:%Y}")
         devices = [fleet_devices(self._sources, part, self._today) for part in months]
         powers = self._sources.declared_powers.powers
         declared = frozenset(one.device_class for one in powers)
@@ -268,16 +289,15 @@ def _machines_of_month(
     by_inventory = _places_by_inventory(base, part)
     sites = {site.site: site for site in base.reader.sites()}
     stretch = Stretch((part.first, part.end), part.end, part.end - timedelta(days=1))
-    machines = tuple(
-        one
-        for one in _as_one(machines_of(sources, stretch, base.hosts, base.assets), base.same)
-        if one.population not in EXEMPT or one.host_id not in by_inventory
-    )
+    pcs = hosts_of_month(base.hosts, part, by_inventory)
+    servers = [host for host in base.hosts if host.population in EXEMPT and host.host_id not in by_inventory]
+    chosen = sorted((*pcs, *servers), key=lambda host: host.host_id)
+    machines = _as_one(machines_of(sources, stretch, chosen, base.assets), base.same)
     places = {
         host.host_id: key_of_host(host, sites[host.site], part.first, part.end).over() for host in base.hosts
     }
-    listed = places | by_inventory
-    servers = {
+    listed = places | {host_id: place.over() for host_id, place in by_inventory.items()}
+    of_servers = {
         one.host_id: places[one.host_id]._replace(
             entity=one.entity, site=one.site, power_context=one.power_context
         )
@@ -286,10 +306,11 @@ def _machines_of_month(
     }
     context = MonthContext(
         month or Month(part, (), (), (), ()),
-        {host_id: place.coarsen(PARTITION) for host_id, place in listed.items()} | servers,
+        {host_id: place.coarsen(PARTITION) for host_id, place in listed.items()} | of_servers,
         k,
         targets,
         _perimeter_of(base, part),
+        frozenset(base.same.get(host.host_id, host.host_id) for host in pcs),
     )
     return machines, context
 
@@ -341,6 +362,7 @@ def _places_by_inventory(sources: Sources, part: Slice) -> dict[HostId, GroupKey
 
 def _key_of(device: FleetDevice, host: Host) -> GroupKey:
     return GroupKey(
+        period_to=device.end_day,
         zone=device.zone,
         population=host.population,
         memo=host.facts.device_class is DeviceClass.VIRTUAL_MACHINE,

@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial, reduce
 from itertools import count, islice
 from typing import Final, NamedTuple
 
 from veilleuse.collector.account.observations import gather_periods
 from veilleuse.collector.account.statement import withheld_row
-from veilleuse.collector.calendars.periods import slices
+from veilleuse.collector.calendars.periods import months_before, slices
 from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.disclosure.partition import merge_families
 from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell
@@ -56,6 +57,7 @@ from veilleuse.collector.reports.inventory_groups import fleet_groups, user_grou
 from veilleuse.collector.reports.machines import machines_of, stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.savings import actions_in_force, compare_actions
+from veilleuse.collector.settings import RetentionSettings
 from veilleuse.wire.vocabulary import Population
 
 OF_SUMS: Final = made_of(IndicatorInput.SUMS)
@@ -112,7 +114,9 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
     published = PublicationCache(INDICATORS, sources.published, publish_nothing, query.k_anonymity)
     seen: list[MonthStatus] = []
     populations = sorted({population for population, _ in places if population not in EXEMPT})
-    released = sum_uses(_months(cache, stretches, query.entities, populations, sources, seen), query)
+    since = months_before(query.today, RetentionSettings().pc_monthly_months)
+    months_read = _months(cache, stretches, query.entities, populations, sources, since, seen)
+    released = sum_uses(months_read, query)
     parts = [one for stretch in stretches for one in stretch.months]
     months = [month for part in parts if (month := published.read(part.first, part.end)) is not None]
     rows = sum_indicators(months, query)
@@ -154,11 +158,13 @@ def _months(
     entities: Collection[str],
     populations: Sequence[Population],
     sources: Sources,
+    kept_since: date,
     seen: list[MonthStatus],
 ) -> Iterator[Month]:
     """Yield the months one by one and append each status to `seen`: a year of groups may be 500 MiB.
 
-    A month whose fleet is published without a release has too few machines of the populations, or none.
+    A month whose fleet is published without a release has too few machines of the populations. `kept_since`:
+    the months of machines are deleted that ended by that day.
     """
     for part in (one for stretch in stretches for one in stretch.months):
         month = cache.read(part.first, part.end)
@@ -167,8 +173,10 @@ def _months(
             yield month
         elif not cache.is_of_older_rule(part.first, part.end):
             keys = tuple(GroupKey(part.first, part.end, population=one) for one in populations)
-            is_measured = sources.closings.has_months(part.first, part.end, tuple(populations))
-            seen.append(MonthStatus(part, keys, frozenset(), TOO_FEW if is_measured else NO_DATA))
+            # Not whether any machine has data of it: that would tell whether the only one was silent.
+            is_kept = part.first.year not in sources.closings.definitive_years() and part.end > kept_since
+            is_too_few = is_kept and sources.has_pcs(part.end)
+            seen.append(MonthStatus(part, keys, frozenset(), TOO_FEW if is_too_few else NO_DATA))
 
 
 class GroupFigure(NamedTuple):

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
@@ -88,6 +88,20 @@ class Sources:
     def same(self) -> dict[HostId, HostId]:
         """Return machine of a reinstalled asset → the asset's last machine, which maps to itself."""
         return self.inventory.reinstalled()
+
+    def has_pcs(self, until: date, populations: Collection[Population] = tuple(Population)) -> bool:
+        """Return whether a machine under the rule, of one of these populations, was enrolled before a day."""
+        return any(
+            host.population in populations and host.population not in EXEMPT and is_enrolled(host, until)
+            for host in self.hosts
+        )
+
+    def may_have_months(self, first: date, end: date) -> bool:
+        """Return whether a month has something to publish: records of servers, or enrolled PCs.
+
+        That PCs sent records is not asked: it would tell whether the only one did.
+        """
+        return self.closings.has_months(first, end, tuple(EXEMPT)) or self.has_pcs(end)
 
     def newest_months(self, k: int, today: date, most: int = 12) -> tuple[Slice, ...]:
         """Return the newest released month and those before it without a hole, oldest first."""

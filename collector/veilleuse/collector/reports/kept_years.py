@@ -284,14 +284,21 @@ def _deletes_month(
     return first < limit and reader.has_months(first, limit, (population,))
 
 
-def keep_due(store: ReadStore, settings: CollectorSettings, today: date, perform: Perform) -> dict[int, str]:
+def keep_due(
+    store: ReadStore,
+    settings: CollectorSettings,
+    today: date,
+    perform: Perform,
+    tell: Callable[[int], None] = lambda _: None,
+) -> dict[int, str]:
     """Keep the due years. Return year → reason of a failure: nothing of this year may be deleted today.
 
-    Raises CollectorError when nothing can be read.
+    `tell` hears of each year before its work. Raises CollectorError when nothing can be read.
     """
     failed: dict[int, str] = {}
     sources = sources_of(store, settings.reporting)
     for one in tuple(years_due(sources.closings, settings.retention, today)):
+        tell(one.year)
         try:
             _keep(sources, settings, one, today, perform)
         except CollectorError as error:

@@ -33,12 +33,13 @@ from veilleuse.collector.web.access import AccessControl, MetricsAuth, read_metr
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.app import make_app
+from veilleuse.collector.web.connections import Connections
 from veilleuse.collector.web.desk import Desk
 from veilleuse.collector.web.metrics.indicators_monthly import MonthlyFigures
 from veilleuse.collector.web.metrics.otlp import OtlpSender
 from veilleuse.collector.web.metrics.scrape import MetricsWriter, series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
-from veilleuse.collector.web.server import SEND_BUFFER_BYTES, DeadlineProtocol, OneTickServer
+from veilleuse.collector.web.server import SEND_BUFFER_BYTES, BoundedListener, DeadlineProtocol, OneTickServer
 from veilleuse.wire.process import finish
 
 log = logging.getLogger("veilleuse.collector.web")
@@ -123,7 +124,9 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
             open_store,
             writer=writer,
         )
-        server = OneTickServer(_server_options(app))
+        bounds = Connections(metrics_auth.is_proxy)
+        server = OneTickServer(_server_options(app), bounds, app.application.state.keep_warm)
+        listener.connections = server.bounds
         # uvicorn raises the signal again after it stops: the signal must not kill us before we close.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
@@ -162,7 +165,7 @@ def _follow(snapshots: SnapshotCache, stop: threading.Event) -> None:
             snapshots.follow()
 
 
-def _listen(metrics_auth: MetricsAuth) -> socket.socket:
+def _listen(metrics_auth: MetricsAuth) -> BoundedListener:
     """Bind the socket.
 
     Raises CollectorError with one line when the port is in use or the address is not this machine's.
@@ -170,7 +173,7 @@ def _listen(metrics_auth: MetricsAuth) -> socket.socket:
     try:
         family = socket.getaddrinfo(metrics_auth.host, metrics_auth.port, type=socket.SOCK_STREAM)[0]
         # Set the protocol: asyncio sets TCP_NODELAY only on connections of such a socket.
-        listener = socket.socket(family[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener = BoundedListener(family[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # connections inherit it
         listener.bind(family[4])

@@ -11,7 +11,7 @@ import asyncio
 import base64
 import hmac
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -26,15 +26,17 @@ from veilleuse.collector.enrolment.tokens import Address, FailureLimiter
 from veilleuse.collector.errors import CollectorError, ConfigurationError, EnrolmentRefused
 from veilleuse.collector.model.accounts import TOKEN_PREFIX, Account, Role, day_number, token_sha256
 from veilleuse.collector.ports.registry import AccountReader
-from veilleuse.collector.settings import Http
+from veilleuse.collector.settings import PROXY_SECRET_HEADER, Http
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES
+from veilleuse.collector.web.sessions import Sessions
 from veilleuse.wire.address import is_loopback, split_address
-from veilleuse.wire.files import read_named
+from veilleuse.wire.files import read_with_status
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MINIMUM_TOKEN_CHARACTERS: Final = 16
 TOKEN_BYTES: Final = 4096
 """Largest size of the token file."""
+_PROXY_SECRET_HEADER: Final = PROXY_SECRET_HEADER.lower().encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class MetricsAuth:
     port: int
     """0 to 65,535; 0 = any free port."""
     token: str | None
+    proxy_secret: str | None = None
+    """Secret of the reverse proxy; None: no proxy can prove itself."""
 
     @property
     def on_loopback(self) -> bool:
@@ -54,6 +58,15 @@ class MetricsAuth:
     def opens_to(self, secret: str) -> bool:
         """Return true when a token is required and `secret` is this token."""
         return self.token is not None and hmac.compare_digest(secret.encode(), self.token.encode())
+
+    def is_proxy(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Return true when a request's headers, with names in lower case, show the proxy's secret, once."""
+        shown = [value for name, value in headers if name == _PROXY_SECRET_HEADER]
+        return (
+            self.proxy_secret is not None
+            and len(shown) == 1
+            and hmac.compare_digest(shown[0], self.proxy_secret.encode())
+        )
 
     def knows_host(self, host_header: str) -> bool:
         """Return true for a Host header that may be used; on loopback, only for loopback names.
@@ -69,12 +82,18 @@ class MetricsAuth:
 def read_metrics_auth(http: Http) -> MetricsAuth:
     """Read the settings. Raises ConfigurationError for an unusable token, or none outside loopback."""
     host, port = split_address(http.address)
-    token = read_token(Path(http.metrics_token_file)) if http.metrics_token_file else None
-    metrics_auth = MetricsAuth(host, port, token)
-    if token is None and http.account_header:
+    token = read_secret("metrics_token_file", http.metrics_token_file)
+    proxy_secret = read_secret("proxy_secret_file", http.proxy_secret_file, is_private=True)
+    metrics_auth = MetricsAuth(host, port, token, proxy_secret)
+    if proxy_secret is None and http.account_header:
         raise ConfigurationError(
-            "http.account_header needs http.metrics_token_file: every request that a reverse proxy passes on "
-            "comes from this machine, and would be open without a token"
+            "http.account_header needs http.proxy_secret_file: without a secret of the reverse proxy anybody who "
+            "reaches http.address could name an account"
+        )
+    if token is None and proxy_secret is not None:
+        raise ConfigurationError(
+            "http.proxy_secret_file needs http.metrics_token_file: what a reverse proxy passes on may come from "
+            "this machine, and would be open without a token"
         )
     if token is None and not metrics_auth.on_loopback:
         raise ConfigurationError(
@@ -83,18 +102,27 @@ def read_metrics_auth(http: Http) -> MetricsAuth:
     return metrics_auth
 
 
-def read_token(path: Path) -> str:
-    """Return the token, stripped. Raises ConfigurationError when it is unreadable or too short."""
+def read_secret(setting: str, file: str, *, is_private: bool = False) -> str | None:
+    """Return the secret in a file of the section http, stripped; None for no file.
+
+    `is_private`: only its owner may read the file. Raises ConfigurationError for an unusable secret.
+    """
+    if not file:
+        return None
+    path, name = Path(file), f"http.{setting}"
     try:
-        token = read_named(path, TOKEN_BYTES).decode("ascii").strip()
+        content, status = read_with_status(path, TOKEN_BYTES)
+        token = content.decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not plain text"
         raise ConfigurationError(
-            f"cannot read http.metrics_token_file {path}: {reason}; make one with 'openssl rand -hex 32'"
+            f"cannot read {name} {path}: {reason}; make one with 'openssl rand -hex 32'"
         ) from error
+    if is_private and status.st_mode & 0o077:
+        raise ConfigurationError(f"{path} can be read by others: run 'chmod 600 {path}'")
     if len(token) < MINIMUM_TOKEN_CHARACTERS or not token.isprintable() or " " in token:
         raise ConfigurationError(
-            f"http.metrics_token_file {path} must hold one token of {MINIMUM_TOKEN_CHARACTERS} characters or more: "
+            f"{name} {path} must hold one token of {MINIMUM_TOKEN_CHARACTERS} characters or more: "
             "make one with 'openssl rand -hex 32'"
         )
     return token
@@ -146,7 +174,7 @@ class Guard(Enum):
 
 
 COOKIE: Final = "veilleuse"
-"""Cookie with the token of a person who signed in; the browser forgets it when it closes."""
+"""Cookie with the session of a person who signed in; the browser forgets it when it closes."""
 GUARDS: Final[Mapping[str, Guard]] = {
     "/healthz": Guard.OPEN,
     "/metrics": Guard.FLEET,
@@ -172,6 +200,8 @@ class HttpCaller:
     """Account of the request's valid token."""
     wrong_token: bool = False
     """True when the request's token belongs to nobody."""
+    by_session: bool = False
+    """True for a person who signed in here, and may sign out."""
 
     def may(self, guard: Guard) -> bool:
         """Return true when the caller may use a route of this guard.
@@ -220,8 +250,8 @@ class AccessControl:
     ) -> None:
         """Without `accounts` there are none.
 
-        `note_use` runs once a UTC day and account; `clock`: Unix seconds. `account_header`: header in which a
-        reverse proxy names the account of a request.
+        `note_use` runs once a UTC day and account; `clock`: Unix seconds. `account_header`: header in which
+        the reverse proxy names the account of a request.
         """
         self._metrics_auth = metrics_auth
         self._accounts = accounts
@@ -229,14 +259,31 @@ class AccessControl:
         self._clock = clock
         self._limiter = limiter or FailureLimiter()
         self._account_header = account_header
+        self._has_warned = False
+        self.sessions = Sessions(clock)
         self._lookup_thread: Executor = ThreadPoolExecutor(1, "accounts")
         self._used: dict[int, int] = {}
 
-    async def caller(self, request: Request) -> HttpCaller:
-        """Return the caller. Raises the store's errors."""
-        secret = secret_of(request.headers.get("authorization")) or request.cookies.get(COOKIE)
-        if secret is None and self._account_header:
-            return await self._named(request.headers.getlist(self._account_header))
+    @property
+    def by_proxy(self) -> bool:
+        """True when a reverse proxy signs people in, and this service does not."""
+        return bool(self._account_header)
+
+    async def caller(self, request: Request, *, is_page: bool = True) -> HttpCaller:
+        """Return the caller. Raises the store's errors.
+
+        Where a reverse proxy signs people in, pages know the account that it names and nothing else; other
+        routes also take tokens of requests that name none.
+        """
+        secret = secret_of(request.headers.get("authorization"))
+        if self._account_header:
+            names = request.headers.getlist(self._account_header)
+            if names not in ([], [""]):
+                return await self._named(request, names)
+            return HttpCaller() if is_page or secret is None else await self.caller_with(secret)
+        identifier = request.cookies.get(COOKIE)
+        if secret is None and identifier is not None:
+            return await self._with_session(identifier)
         return await self.caller_with(secret)
 
     async def caller_with(self, secret: str | None) -> HttpCaller:
@@ -246,24 +293,52 @@ class AccessControl:
             return HttpCaller(has_metrics_access=is_open)
         if self._metrics_auth.opens_to(secret):
             return HttpCaller(has_metrics_access=True)
-        return await self._with_account(lambda: self._account(secret), is_open)
-
-    async def _named(self, names: list[str]) -> HttpCaller:
-        """Return the caller that the reverse proxy signed in; a wrong name, or two names, are nobody."""
-        if not names or self._accounts is None:
-            return HttpCaller()
-        if len(names) > 1:  # a proxy that adds its own to the client's
-            return HttpCaller(wrong_token=True)
-        accounts, (name,) = self._accounts, names
-        return await self._with_account(lambda: accounts.account_by_name(name), is_open=False)
-
-    async def _with_account(self, find: Callable[[], Account | None], is_open: bool) -> HttpCaller:
-        found = await asyncio.get_running_loop().run_in_executor(self._lookup_thread, find)
-        now = round(self._clock() * MILLISECONDS_PER_SECOND)
-        account = found if found is not None and found.is_good(now) else None
-        if account is not None:
-            self._note_daily_use(account)
+        is_token = secret.startswith(TOKEN_PREFIX) and len(secret) <= MAX_TOKEN_CHARACTERS
+        account = await self._account(token_sha256(secret)) if is_token else None
         return HttpCaller(is_open, account, wrong_token=account is None)
+
+    async def _with_session(self, identifier: str) -> HttpCaller:
+        """Return the caller of a session; one whose token opens nothing any more ends."""
+        given, metrics_token = self.sessions.token_sha256(identifier), self._metrics_auth.token
+        if given is None:
+            return await self.caller_with(None)
+        if metrics_token is not None and hmac.compare_digest(given, token_sha256(metrics_token)):
+            return HttpCaller(has_metrics_access=True, by_session=True)
+        account = await self._account(given)
+        if account is None:
+            self.sessions.end(identifier)
+            return await self.caller_with(None)
+        return HttpCaller(metrics_token is None, account, by_session=True)
+
+    async def _named(self, request: Request, names: list[str]) -> HttpCaller:
+        """Return the caller that the reverse proxy signed in; an unknown name, or two names, are nobody."""
+        if not self._metrics_auth.is_proxy(request.headers.raw):
+            if not self._has_warned:
+                self._has_warned = True
+                remedy = f"let the reverse proxy send {PROXY_SECRET_HEADER} with each request"
+                log.warning("request names an account without the proxy's secret", extra={"remedy": remedy})
+            return HttpCaller(wrong_token=True)
+        accounts = self._accounts
+        if accounts is None or len(names) > 1:  # a proxy that adds its own to the client's
+            return HttpCaller()
+        return HttpCaller(account=await self._found(lambda: accounts.account_by_name(names[0])))
+
+    async def _account(self, given: bytes) -> Account | None:
+        """Return the account of a token's hash if both are valid."""
+        accounts = self._accounts
+        if accounts is None:
+            return None
+        found = await self._found(lambda: accounts.account_by_hash(given))
+        # The lookup is by hash, whose bytes nobody can choose; it is compared in constant time all the same.
+        return found if found is not None and hmac.compare_digest(found.token_sha256, given) else None
+
+    async def _found(self, find: Callable[[], Account | None]) -> Account | None:
+        """Run a query in the thread of the accounts' connection; return an account that is good now."""
+        found = await asyncio.get_running_loop().run_in_executor(self._lookup_thread, find)
+        if found is None or not found.is_good(round(self._clock() * MILLISECONDS_PER_SECOND)):
+            return None
+        self._note_daily_use(found)
+        return found
 
     def needs_tls(self, request: Request) -> bool:
         """Tell whether a cookie travels over TLS only: not on loopback, or behind a proxy that says so."""
@@ -282,21 +357,6 @@ class AccessControl:
             return False
         self._limiter.count_failure(address)
         return True
-
-    def _account(self, secret: str) -> Account | None:
-        """Return the account of a token if both are valid. Runs in the thread of the accounts' connection."""
-        if (
-            self._accounts is None
-            or not secret.startswith(TOKEN_PREFIX)
-            or len(secret) > MAX_TOKEN_CHARACTERS
-        ):
-            return None
-        given = token_sha256(secret)
-        found = self._accounts.account_by_hash(given)
-        # The lookup is by hash, whose bytes nobody can choose; it is compared in constant time all the same.
-        if found is None or not hmac.compare_digest(found.token_sha256, given):
-            return None
-        return found
 
     def _note_daily_use(self, account: Account) -> None:
         """Store that the account was used today; a failed write refuses nothing."""

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
 from typing import Final
@@ -21,10 +21,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from prometheus_client import Summary
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.documents.text import words
@@ -45,10 +45,12 @@ from veilleuse.collector.web.access import (
 )
 from veilleuse.collector.web.api.description import api_page
 from veilleuse.collector.web.api.handlers import ApiContext
+from veilleuse.collector.web.desk import RETRY_SECONDS
 from veilleuse.collector.web.metrics.samples import hosts_exposition
 from veilleuse.collector.web.metrics.scrape import MetricsWriter
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.pages.frame import Look, PageContext, WebPage
+from veilleuse.collector.web.pages.preparation import Preparation, keep_warm
 from veilleuse.collector.web.pages.table import PAGES
 from veilleuse.collector.web.problems import Problem, problem_of_status, words_of
 from veilleuse.collector.web.sign_in import SIGN_IN, SIGN_OUT, local_path, sign_in_routes
@@ -129,7 +131,9 @@ class SecurityMiddleware:
         if is_open and route not in _PAGES_BY_PATH:
             return None
         try:
-            caller = await self._access_control.caller(request)  # an open page has the menu of who signed in
+            # an open page has the menu of who signed in
+            is_page = _is_page(request.scope["path"], route)
+            caller = await self._access_control.caller(request, is_page=is_page)
         except CollectorError as error:
             log.error("accounts unreadable", extra={"reason": str(error)})
             return None if is_open else self._page(request, 503)
@@ -171,6 +175,11 @@ _GUARDS: Final = {
 }
 
 
+def _is_page(path: str, route: str) -> bool:
+    """Tell whether a path is for people: one of the pages, or one that does not exist outside the API."""
+    return route in _PAGES_BY_PATH or (route == c.OTHER and not path.startswith("/api/"))
+
+
 @dataclass(frozen=True, slots=True)
 class HandlerContext:
     """Objects that the handlers share."""
@@ -179,6 +188,7 @@ class HandlerContext:
     version: str
     templates: Environment
     metrics: MetricsWriter
+    preparation: Preparation = field(default_factory=Preparation)
 
     @property
     def settings(self) -> CollectorSettings:
@@ -196,7 +206,7 @@ def make_app(
     open_store: OpenReadStore | None = None,
     clock: Callable[[], float] = unix_seconds,
     writer: MetricsWriter | None = None,
-) -> ASGIApp:
+) -> SecurityMiddleware:
     """Build the application. Without `api_context` it has no figures; without `access_control`, no accounts.
 
     `clock`: Unix seconds. `writer` answers /metrics; None makes one.
@@ -221,10 +231,13 @@ def make_app(
         routes=routes,
         exception_handlers={
             HTTPException: _http_error(context),
+            ClientDisconnect: _hung_up,
             CollectorError: _log_failure(context),
             Exception: _log_failure(context),
         },
     )
+    app.state.preparation = context.preparation
+    app.state.keep_warm = partial(keep_warm, pages, context.preparation)
     app.router.redirect_slashes = False  # behind a proxy a redirect would leave TLS, with the token
     return SecurityMiddleware(
         app, metrics_auth, context.metrics.durations, _error_page(context), access_control
@@ -238,17 +251,29 @@ def _page(context: HandlerContext, page: WebPage) -> Handler:
     async def show(request: Request) -> Response:
         """Answer a page of the table."""
         look = _look(context, request)
-        try:
+
+        async def make() -> Response | dict[str, object]:
             built = await page.build(look)
+            if isinstance(built, Response):
+                return built
+            return {**built, "simulated": page.guard is not Guard.OPEN and await look.is_simulated()}
+
+        try:
+            built = await context.preparation.build(look, make)
         except Problem as problem:
             return _html(context, "error.html", look, problem.status, text=problem.sentence(look.w))
-        if isinstance(built, Response):
-            return built
-        has_figures = page.guard is not Guard.OPEN
-        simulated = has_figures and await look.is_simulated()
-        return _html(context, f"{page.name}.html", look, simulated=simulated, **built)
+        if built is None:
+            return _not_ready(context, look)
+        return built if isinstance(built, Response) else _html(context, f"{page.name}.html", look, **built)
 
     return show
+
+
+def _not_ready(context: HandlerContext, look: Look) -> Response:
+    """Say that the figures are being prepared; the browser comes back by itself. A probe sees 503."""
+    response = _html(context, "not_ready.html", look, 503)
+    response.headers.update({"retry-after": str(RETRY_SECONDS), "refresh": str(RETRY_SECONDS)})
+    return response
 
 
 def _sign_in_page(context: HandlerContext, request: Request, code: int, error: str) -> Response:
@@ -326,13 +351,27 @@ async def _static(request: Request) -> Response:
 
 
 def _templates() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("veilleuse.collector.web", "templates"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["once"] = _make_once()
+    return environment
+
+
+def _make_once() -> Callable[..., str]:
+    """Return a function that renders a block once for each key, so that strangers may ask for it cheaply."""
+    kept: dict[tuple[str, ...], str] = {}
+
+    def once(*key: str, caller: Callable[[], str]) -> str:
+        if key not in kept:
+            kept[key] = caller()
+        return kept[key]
+
+    return once
 
 
 def _html(context: HandlerContext, template: str, look: Look, code: int = 200, **values: object) -> Response:
@@ -375,6 +414,11 @@ def _http_error(context: HandlerContext) -> Callable[[Request, Exception], Respo
         return response
 
     return handle
+
+
+def _hung_up(_request: Request, _error: Exception) -> Response:
+    """Answer a client that is gone, or that was cut: nobody reads it, and nothing is wrong here."""
+    return Response(status_code=400)
 
 
 def _log_failure(context: HandlerContext) -> Callable[[Request, Exception], Response]:

@@ -15,6 +15,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
 
 from veilleuse.collector.documents.document import Document
@@ -41,6 +42,8 @@ KEEP_SECONDS: Final = 60.0
 """Seconds that an answer with live data is cached, so that its pages are cut from one answer."""
 LOCAL: Final = Account(0, "local", Role.READER, (), b"", 0, 0)
 """Who reads pages without an account, here or with the token of /metrics: released figures only."""
+WARMER: Final = replace(LOCAL, account_id=-1)
+"""Who builds pages before anybody reads them, in a turn of its own."""
 KEEP_RELEASED_SECONDS: Final = 600.0
 """The same of a released answer, unless its inputs change: a note may tell of what is not among them."""
 NoteAccess = Callable[[int, str, str, int, int], None]
@@ -223,7 +226,7 @@ class Desk:
 
         The journal has no line for a person at this machine: no name is known.
         """
-        if account is LOCAL:
+        if account is LOCAL or account is WARMER:
             return
         loop = asyncio.get_running_loop()
         line = (account.account_id, route, query, status, rows)

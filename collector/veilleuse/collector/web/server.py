@@ -8,46 +8,55 @@ uvicorn's own loop wakes ten times a second, and uvicorn waits for a request wit
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
+import h11
 import uvicorn
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import get_remote_addr
+
+from veilleuse.collector.web.connections import Connections, Verdict, origin_of
 
 REQUEST_SECONDS: Final = 5.0
-"""Most seconds to send a request, from the connection's start or the request's first byte (S9)."""
+"""Most seconds to send a whole request, from the connection's start or the request's first byte (S9)."""
 ANSWER_SECONDS: Final = 60.0
 """Most seconds to produce an answer; an answer sent in parts includes the client's reading time."""
 STALL_SECONDS: Final = 5.0
 STALL_BYTES: Final = 1024
 """Least bytes that a client must read of its answer in STALL_SECONDS, or its connection is cut."""
-MOST_CONNECTIONS: Final = 512
-"""Most connections at once; one more is accepted and the slowest is cut.
-
-There is no bound per address: behind a proxy all clients have the same one.
-"""
-GRACE_SECONDS: Final = 0.25
-"""Time in which a connection is not cut for others: when many come at once, its request is read first."""
-MOST_IN_GRACE: Final = 4 * MOST_CONNECTIONS
-"""Most connections at once where all are in their grace; beyond, the slowest is cut all the same."""
 SEND_BUFFER_BYTES: Final = 64 * 1024
 """Kernel send buffer of each connection; the rest waits in this process, where stalls are visible."""
+WATCHED: Final = ("/healthz", "/metrics")
+"""Paths that are answered even when all connections are taken by requests in work."""
+MOST_REFUSED: Final = 256
+"""Most connections refused in a row."""
 TICK_SECONDS: Final = 1.0
 """Greatest age of the Date header, s."""
 _DATE_TICKS: Final = 10
 """Ticks counted per second: uvicorn counts tenths of a second and writes the date every ten."""
 
 
-class Connections(dict[Any, None]):
-    """uvicorn's set of connections, ordered: first the one that has waited longest at one step."""
+class BoundedListener(socket.socket):
+    """Listening socket that closes connections beyond their address's bound before they cost more."""
 
-    def add(self, one: Any) -> None:
-        """Append a connection unless it is present."""
-        self.setdefault(one)
+    connections: Connections | None = None
+    """None: all are accepted."""
 
-    def discard(self, one: Any) -> None:
-        """Remove a connection; no error when absent."""
-        self.pop(one, None)
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Return the next connection that is admitted. Raises BlockingIOError when there is none."""
+        for _ in range(MOST_REFUSED):
+            connection, address = super().accept()
+            if self.connections is None or self.connections.admits(address[0], time.monotonic()):
+                return connection, address
+            connection.close()
+        raise BlockingIOError  # the loop comes back, after other work
 
 
 class OneTickServer(uvicorn.Server):
@@ -56,21 +65,32 @@ class OneTickServer(uvicorn.Server):
     _signalled: asyncio.Event | None = None
     _loop: asyncio.AbstractEventLoop | None = None
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        """Take uvicorn's configuration."""
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        connections: Connections | None = None,
+        background: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
+        """Take uvicorn's configuration, the bounds of connections, and what runs beside the answers."""
         super().__init__(config)
-        self.server_state.connections = Connections()  # type: ignore[assignment]  # all that uvicorn asks of a set
+        self._background = background
+        self.bounds = Connections() if connections is None else connections
+        self.server_state.connections = self.bounds  # type: ignore[assignment]  # all that uvicorn asks of a set
 
     async def main_loop(self) -> None:
         """Tick until `should_exit`."""
         self._loop, self._signalled = asyncio.get_running_loop(), asyncio.Event()
         counter = 0
+        beside = self._loop.create_task(self._background()) if self._background else None
         while not await self.on_tick(counter):
             counter += _DATE_TICKS
+            self.bounds.forget_arriving()
             try:
                 await asyncio.wait_for(self._signalled.wait(), TICK_SECONDS)
             except TimeoutError:
                 continue
+        if beside is not None:
+            beside.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note the signal in its handler, then wake the loop."""
@@ -82,26 +102,35 @@ class OneTickServer(uvicorn.Server):
 class DeadlineProtocol(H11Protocol):
     """uvicorn's HTTP/1.1 with deadlines: for each request, each answer, and the client's reading."""
 
+    connections: Any
+    """A Connections: OneTickServer sets it."""
+    origin = ""
+    since = 0.0
     _deadline: asyncio.TimerHandle | None = None
     _stall_check: asyncio.TimerHandle | None = None
     _answering = False
     _resumed = False
-    _since = 0.0
-    """Time of the connection or of its last complete answer: its place in Connections."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's type
-        """Start the deadline of the first request. Beyond MOST_CONNECTIONS, cut the slowest connection."""
+        """Start the deadline of the first request, or cut connections where there are too many."""
+        address = get_remote_addr(transport)
+        self.origin = origin_of(address[0] if address else None)
         super().connection_made(transport)
-        self._since = self.loop.time()
-        while len(self.connections) > MOST_CONNECTIONS and self._cut_slowest():
-            pass
-        self._set_deadline(REQUEST_SECONDS)
+        self.since = self.loop.time()
+        verdict = self.connections.judge(self, self.since)
+        if verdict is Verdict.IN_ROOM:
+            self.app = partial(_answer_watched, self.app)
+        if verdict is not Verdict.CUT:
+            self._set_deadline(REQUEST_SECONDS)
 
     def data_received(self, data: bytes) -> None:
-        """Start the answer's deadline for a complete request, else the request's own deadline."""
+        """Start the answer's deadline for a whole request; until then the request's own deadline runs."""
+        before: Any = self.cycle  # None until the first request, in spite of uvicorn's annotation
         super().data_received(data)
-        cycle: Any = self.cycle  # None until the first request, in spite of uvicorn's annotation
-        answering = cycle is not None and not cycle.response_complete
+        cycle: Any = self.cycle
+        if cycle is not before:
+            self.connections.meet(self, self.headers)
+        answering = cycle is not None and not cycle.response_complete and not cycle.more_body
         if answering and not self._answering:
             self._set_deadline(ANSWER_SECONDS)
             if self._stall_check is None:
@@ -109,23 +138,37 @@ class DeadlineProtocol(H11Protocol):
         elif not answering and self._deadline is None:
             self._set_deadline(REQUEST_SECONDS)
         self._answering = answering
+        if cycle is not None and cycle.response_complete and cycle.more_body and not self._sends_body:
+            self.transport.close()  # the rest of a request that was answered before its end
 
     def resume_writing(self) -> None:
         """Note that the client read something."""
         self._resumed = True
         super().resume_writing()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer a malformed request, or cut the connection when an answer has begun."""
+        cycle: Any = self.cycle
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.cut()
+            return
+        if cycle is not None:
+            cycle.disconnected = True  # its application has nobody to answer any more
+        super().send_400_response(msg)
+
     def on_response_complete(self) -> None:
         """Stop our deadlines: uvicorn's keep-alive timer and the stall check go on.
 
         A client that sent its next request before it had this answer gets only this one: no client of ours
         pipelines. Hundreds of requests in a row on each connection would delay clients with one request.
+        The deadline of a request that was answered before its end stays.
         """
         self._answering = False
         self.connections.discard(self)
         self.connections.add(self)
-        self._since = self.loop.time()
-        self._cancel()
+        self.since = self.loop.time()
+        if not self._sends_body:
+            self._cancel()
         if self.conn.trailing_data[0]:
             self.transport.close()
         super().on_response_complete()
@@ -141,21 +184,18 @@ class DeadlineProtocol(H11Protocol):
     def waits_for_us(self) -> bool:
         """Return true while we produce the answer: the client waits for us, not we for the client."""
         cycle: Any = self.cycle
-        return cycle is not None and not cycle.response_complete and not self.flow.write_paused
-
-    def _cut_slowest(self) -> bool:
-        """Cut the slowest connection whose client we wait for; this connection when there is none.
-
-        Returns false, without any effect, while the slowest is in its grace.
-        """
-        others: Any = self.connections  # a Connections: QuietServer sets it
-        slowest = next((one for one in others if one is not self and not one.waits_for_us), self)
-        in_grace = self.loop.time() - slowest._since < GRACE_SECONDS
-        if in_grace and len(self.connections) <= MOST_IN_GRACE:
+        if cycle is None or cycle.response_complete or cycle.more_body:
             return False
-        self.connections.discard(slowest)  # at once, since the next new connection counts them too
-        slowest.transport.abort()
-        return True
+        return not self.flow.write_paused
+
+    def cut(self) -> None:
+        """Close the connection at once."""
+        self.transport.abort()
+
+    @property
+    def _sends_body(self) -> bool:
+        """Return true until the request's end has come."""
+        return self.conn.their_state is h11.SEND_BODY
 
     def _schedule_stall_check(self) -> None:
         self._resumed = False
@@ -179,3 +219,8 @@ class DeadlineProtocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+async def _answer_watched(app: ASGI3Application, scope: Any, receive: Any, send: Any) -> None:
+    """Answer the WATCHED paths only: all other connections wait for answers."""
+    await (app if scope["path"] in WATCHED else service_unavailable)(scope, receive, send)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Signs people in: a form takes the token of their account, a cookie keeps it until the browser closes.
+"""Signs people in: a form takes the token of their account, and a cookie keeps their session.
 
 docs/decisions/0049-people-sign-in-with-a-token.md gives the reasons.
 """
@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from veilleuse.collector.model.accounts import token_sha256
 from veilleuse.collector.web.access import COOKIE, MAX_TOKEN_CHARACTERS, AccessControl
 
 SIGN_IN: Final = "/connexion"
@@ -35,7 +36,9 @@ def sign_in_routes(access: AccessControl, form_page: FormPage) -> list[Route]:
         return form_page(request, 200, "")
 
     async def sign_in(request: Request) -> Response:
-        """Take a token: answer the page that was asked for, with the cookie, or the form again."""
+        """Take a token: answer the page that was asked for, with a new session, or the form again."""
+        if access.by_proxy:
+            return form_page(request, 403, "")
         if _is_of_another_site(request):
             return form_page(request, 403, "other_site")
         form = await _form(request)
@@ -45,15 +48,18 @@ def sign_in_routes(access: AccessControl, form_page: FormPage) -> list[Route]:
             late = bool(token) and not access.has_tries_left(request)
             return form_page(request, 429 if late else 401, "many" if late else "wrong" if token else "empty")
         response = RedirectResponse(local_path(form.get("next", "")), _SEE_OTHER)
+        access.sessions.end(request.cookies.get(COOKIE, ""))
+        session = access.sessions.begin(token_sha256(token))
         response.set_cookie(
-            COOKIE, token, httponly=True, samesite="strict", secure=access.needs_tls(request), path="/"
+            COOKIE, session, httponly=True, samesite="strict", secure=access.needs_tls(request), path="/"
         )
         return response
 
     async def sign_out(request: Request) -> Response:
-        """Forget the cookie."""
+        """End the session, and let the browser forget its cookie."""
         if _is_of_another_site(request):
             return form_page(request, 403, "other_site")
+        access.sessions.end(request.cookies.get(COOKIE, ""))
         response = RedirectResponse(SIGN_IN, _SEE_OTHER)
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from veilleuse.collector.account.emissions import emissions
@@ -18,6 +20,7 @@ from veilleuse.collector.account.ghg_items import (
     bilan_lines,
     contexts_without_item,
     home_share,
+    published_days,
     split_home,
     with_eple,
 )
@@ -102,26 +105,81 @@ def test_the_lines_sum_to_the_total(kwh: int, year: int, context: PowerContext):
 
 def telework(entity: str, day: date, days: str | None) -> Headcount:
     """Declare telework days a week from a day on."""
-    return Headcount(entity, day, 10, None if days is None else Decimal(days))
+    return Headcount(entity, day, 10**8, None if days is None else Decimal(days))
 
 
 def test_the_home_share_is_what_was_declared():
-    """Two days of five are 0.4. The nearest entity above counts, weighted by days where it changed.
-    Without a declaration there is no share."""
+    """Two days of five are 0.4, rounded for many by less than a millionth. The nearest entity above counts,
+    weighted by days where it changed. Without a declaration there is no share."""
+    near = partial(pytest.approx, abs=1e-6)
     whole = [telework("M", date(2025, 1, 1), "2")]
-    assert home_share(whole, "M > DSI > Réseau", JANUARY, NEXT) == Fraction(2, 5)
+    assert home_share(whole, "M > DSI > Réseau", JANUARY, NEXT) == near(0.4)
     own = [*whole, telework("M > DSI", date(2025, 1, 1), "0")]
     assert home_share(own, "M > DSI > Réseau", JANUARY, NEXT) == 0
     changed = [*whole, telework("M", date(2026, 7, 2), "3")]
-    assert home_share(changed, "M", JANUARY, NEXT) == Fraction(182 * 2 + 183 * 3, 5 * 365)
+    assert home_share(changed, "M", JANUARY, NEXT) == near((182 * 2 + 183 * 3) / (5 * 365))
+    # earlier and later declarations do not apply
     replaced = [telework("M", date(2024, 1, 1), "5"), *whole, telework("M", NEXT, "5")]
-    assert home_share(replaced, "M", JANUARY, NEXT) == Fraction(
-        2, 5
-    )  # earlier and later declarations do not apply
+    assert home_share(replaced, "M", JANUARY, NEXT) == near(0.4)
     assert home_share(whole, "N", JANUARY, NEXT) is None
     assert home_share([telework("M", date(2025, 1, 1), None)], "M", JANUARY, NEXT) is None
     assert home_share([telework("M", date(2026, 2, 1), "2")], "M", JANUARY, NEXT) is None
     assert home_share([telework("M", date(2025, 1, 1), "7")], "M", JANUARY, NEXT) == 1
+
+
+def interval(published: Fraction, users: int) -> tuple[Fraction, Fraction]:
+    """Return what an attacker knows of the person-days behind published days: their cell."""
+    middle, most = published * users, Fraction(5 * users)
+    if middle in (0, most):
+        return middle, middle
+    cells = [(Fraction(low), min(Fraction(low + 50), most)) for low in range(0, 5 * users, 50)]
+    (cell,) = [one for one in cells if sum(one) == 2 * middle]
+    return cell
+
+
+PEOPLE = st.lists(st.integers(0, 5), min_size=10, max_size=40)
+FEW = st.lists(st.integers(1, 5), min_size=1, max_size=9)
+
+
+def declare(people: Sequence[int], day: int = 1) -> Headcount:
+    """Return a declaration of the days of these people."""
+    return Headcount("E", date(2025, 1, day), len(people), Decimal(sum(people)) / len(people))
+
+
+@pytest.mark.promise("P15")
+@given(st.lists(PEOPLE, min_size=1, max_size=3), FEW)
+@settings(max_examples=300, deadline=None)
+def test_the_days_of_few_beside_branches_may_be_any(branches: list[list[int]], few: list[int]):
+    """An entity has branches and fewer than ten people besides. Whatever these do, the difference of the
+    published days leaves all that they can do, from none to five days each, unless ten people or more show
+    alone what they do: none at all, or all five days."""
+    whole = [days for branch in branches for days in branch] + few
+    (told,) = published_days([declare(whole)])
+    low, high = interval(told, len(whole))
+    for branch in branches:
+        (days,) = published_days([declare(branch)])
+        least, most = interval(days, len(branch))
+        low, high = low - most, high - least
+    if sum(whole) != 5 * len(whole):
+        assert low <= 0
+        assert high >= 5 * len(few)
+
+
+@pytest.mark.promise("P15")
+@given(PEOPLE, st.lists(st.tuples(st.integers(0, 8), st.integers(0, 5)), max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_what_few_change_shows_no_days(people: list[int], changes: list[tuple[int, int]]):
+    """Nine people change their days, one after the other, each time with a new declaration. The published
+    days change only from or to none at all, and are then those of a cell of fifty person-days."""
+    declared, now = [declare(people)], list(people)
+    for number, (who, days) in enumerate(changes, 2):
+        now[who] = days
+        declared.append(declare(now, number))
+    told = published_days(declared)
+    some = [days for days, one in zip(told, declared, strict=True) if one.telework_days_per_week]
+    assert all(days > 0 for days in some)
+    if len(some) == len(told):
+        assert len(set(told)) == 1
 
 
 @given(st.integers(0, 10**15), st.integers(0, 50))

@@ -5,18 +5,38 @@ docs/decisions/0046."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from datetime import date
+from fractions import Fraction
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.promises.support.isolating import Column, Equation, Weight, smallest
+from tests.promises.support.read_together import Key, Row, What
 from veilleuse.collector.account.group_sums import Tally
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.disclosure.parts import rates_of
+from veilleuse.collector.disclosure.parts import (
+    LEVELS,
+    NO_PARTS,
+    Level,
+    ScreenedPc,
+    ScreenRule,
+    known_rates,
+    rates_of,
+    rates_of_screens,
+    spent_of,
+    unknown,
+)
+from veilleuse.collector.disclosure.rule import merge_cells
 from veilleuse.collector.model.query import GroupKey
-from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import Detail, EnergySums, Group, StateSums
-from veilleuse.collector.release.tables import Month, build_month
+from veilleuse.collector.release.tables import Month, build_month, may_share
+from veilleuse.collector.shipped_tables import watts_on
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -56,13 +76,20 @@ class Fleet:
         device_class: DeviceClass = LAPTOP,
         *,
         metered: float | None = None,
+        active: float | None = None,
     ) -> list[HostId]:
-        """Add machines with these hours a month, varied while on; `metered`: watts on, by a meter."""
+        """Add machines with these hours a month, varied while on; `metered`: watts on, by a meter; `active`:
+        watts in use, by a model."""
         tally = self.groups.setdefault(key(entity, device_class), Tally())
-        return [self._one(tally, hours, device_class, metered) for _ in range(count)]
+        return [self._one(tally, hours, device_class, metered, active) for _ in range(count)]
 
     def _one(
-        self, tally: Tally, hours: Mapping[State, float], device_class: DeviceClass, metered: float | None
+        self,
+        tally: Tally,
+        hours: Mapping[State, float],
+        device_class: DeviceClass,
+        metered: float | None,
+        active: float | None,
     ) -> HostId:
         self._next += 1
         host = HostId(self._next)
@@ -75,7 +102,7 @@ class Fleet:
             method = Method.METERED if metered and on else Method.LOAD_MODELLED
             watts = metered + self._next / 10 if metered and on else WATTS.get((device_class, state))
             if watts is None:
-                watts = 9 + self._next
+                watts = active or 9 + self._next
             tally.add_state(host, (Band.NIGHT, state), StateSums(milliseconds))
             energy = round(milliseconds * watts)
             tally.add_energy(
@@ -197,10 +224,195 @@ def test_silence_of_nobody_or_of_many_changes_nothing():
 
 
 def test_rates_are_those_of_the_models():
-    """Rates are by class and state; metered idle and active energy give none."""
+    """Rates are by class and state; metered idle and active energy gives none."""
     fleet = Fleet()
     fleet.add(5, "A", USED)
     fleet.add(5, "A", USED, metered=8)
-    found = rates_of(fleet.groups.values())
-    assert [state for state, _ in found] == [OFF, ON_IDLE]
-    assert [watts for _, watts in found] == pytest.approx([0.4, 3.5])
+    found = {(rate.state, round(rate.watts, 3)) for rate in rates_of(fleet.groups.values())}
+    assert found == {(OFF, 0.4), (ON_IDLE, 3.5), (ON_IDLE, 3.501)}
+
+
+@pytest.mark.parametrize(
+    ("watts", "is_guess"),
+    [(assumed, False) for assumed in watts_on(TOWER, idle=False)[0][:2]]
+    + [(step, True) for step in watts_on(TOWER, idle=False)[1][:13:6]],
+)
+def test_active_watts_of_one_load_are_a_rate(watts: float, is_guess: bool):
+    """Without a reported load a tower draws 35.1 W in use, or 37.6 W with a memory module more. A step of the
+    load is known where more than half of the group have it."""
+    fleet = Fleet()
+    hosts = fleet.add(7, "A", {ON_ACTIVE: 100}, TOWER, active=watts)
+    others = fleet.add(6, "A", {ON_ACTIVE: 100}, TOWER, active=1.2 * watts)
+    tallies = list(fleet.groups.values())
+    (rate,) = (one for one in rates_of(tallies) if one.watts == pytest.approx(watts, rel=1e-6))
+    assert rate.is_guess is is_guess
+    (tally,) = tallies
+    assert set(unknown(known_rates(spent_of(tally), (rate,)))) == set(others)
+    fleet.add(1, "A", {ON_ACTIVE: 100}, TOWER, active=1.3 * watts)
+    left = set(unknown(known_rates(spent_of(tally), (rate,))))
+    assert (left >= set(hosts)) is is_guess
+
+
+@pytest.mark.parametrize(("few", "is_told"), [(1, False), (9, False), (10, True)])
+def test_active_time_at_public_watts_is_not_solved(few: int, is_told: bool):
+    """No load is reported of 12 laptops and a few towers in one entity: one row tells times on as a whole."""
+    fleet = Fleet()
+    for device_class, count in ((LAPTOP, 12), (TOWER, few)):
+        (active, *_), _ = watts_on(device_class, idle=False)
+        fleet.add(count, "A", USED, device_class, active=active)
+    uses = fleet.told().uses
+    assert (len(uses) == 2) is is_told
+    assert is_told or all({Detail.IDLE, Detail.ENERGIES} <= row.sums.withheld for row in uses)
+
+
+# --- parts of several cells, beside the energy of each
+
+IN_PARTS = (OFF, ON_IDLE, ON_ACTIVE)
+DRAWS = {
+    device_class: (
+        0.4 if device_class is LAPTOP else 0.8,
+        *(watts_on(device_class, idle=idle)[0][0] for idle in (True, False)),
+    )
+    for device_class in (LAPTOP, TOWER)
+}
+"""Public watts in these states."""
+One = tuple[DeviceClass, frozenset[int], bool]
+"""Class, states that it was in, whether its watts in use are public."""
+
+
+def in_cells() -> st.SearchStrategy[list[list[One]]]:
+    """Draw two or three cells of machines, most of which are alike."""
+    states = st.sampled_from([frozenset(some) for some in ((0,), (0, 1, 2), (0, 1, 2), (0, 1), (1, 2))])
+    one = st.tuples(st.sampled_from((LAPTOP, TOWER)), states, st.sampled_from((True, True, False)))
+    cell = one.flatmap(lambda usual: st.lists(st.one_of(*[st.just(usual)] * 4, one), min_size=3, max_size=6))
+    return st.lists(cell, min_size=2, max_size=3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(in_cells())
+def test_no_weights_of_parts_and_of_energies_isolate_few(cells: list[list[One]]):
+    """Where cells may share a row, no combination of its times by part, and of the time and energy of each
+    cell, leaves fewer than k machines."""
+    k, level = 3, LEVELS[2]
+    tallies, equations = [], []
+    hosts = itertools.count(1)
+    by_part = [dict[Column, Weight]() for _ in IN_PARTS]
+    for machines in cells:
+        tally, times, energies = Tally(), dict[Column, Weight](), dict[Column, Weight]()
+        for device_class, states, is_public in machines:
+            host = HostId(next(hosts))
+            for state in states:
+                watts = DRAWS[device_class][state] if state < 2 or is_public else 40 + host
+                tally.add_state(host, (Band.NIGHT, IN_PARTS[state]), StateSums(HOUR * (host + state)))
+                spent = EnergySums(HOUR * (host + state), round(HOUR * (host + state) * watts))
+                kind = device_class, Method.LOAD_MODELLED, Band.NIGHT, IN_PARTS[state]
+                tally.add_energy(host, kind, spent)
+                time, energy = (
+                    Column(Key(host, Grain.DAY, state, What(unit, Band.NIGHT, IN_PARTS[state])), 0)
+                    for unit in ("ms", "mJ")
+                )
+                times[time] = by_part[state][time] = 1
+                is_known = state < 2 or is_public
+                energies[time if is_known else energy] = Fraction(watts) if is_known else 1
+        tallies.append(tally)
+        equations += [times, energies]
+    rates = rates_of(tallies)
+    merged = merge_cells([tally.parts(None, level, rates) for tally in tallies], None)
+    if not (merged.is_safe(k) and all(tally.cell(None, rates).is_safe(k) for tally in tallies)):
+        return
+    row = Row(0, "api", "", frozenset(), "", {}, {})
+    told = [Equation(row, "", one, {}, {}) for one in (*equations, *by_part) if one]
+    if may_share(tallies, level, rates, k):
+        assert smallest(told, k) is None
+
+
+# --- screens
+
+Lit = tuple[int, float, float]
+"""Number of PCs, watts of their screens × their time on, inside and outside opening hours."""
+
+
+def rates(inside: float, outside: float, on: int = 100 * HOUR, active: int = 60 * HOUR) -> tuple[Any, Any]:
+    """Return the rates of screens with these watts, over the time on."""
+    return tuple(rates_of_screens(on, active, round(on * watts)) for watts in (inside, outside))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("pcs", "is_told"),
+    [
+        ([(11, 12.5, 12.5), (1, 0, 0)], False),
+        ([(11, 12.5, 12.5), (1, 25, 25)], False),
+        ([(11, 12.5, 12.5), (1, 12.5, 0)], False),
+        ([(12, 12.5, 12.5)], True),
+        ([(12, 12.5, 0)], True),
+        ([(12, 12.5, 12.5), (10, 0, 0)], True),
+        ([(12, 12.5, 12.5), (9, 28, 28)], False),
+        ([(12, 12.5, 12.5), (5, 11, 11), (5, 28, 28)], True),
+        ([(10, 7.3, 5.1), (1, 12.5, 12.5)], True),
+        ([(9, 7.3, 5.1), (9, 12.5, 12.5)], False),
+        ([(11, 12.5 * 0.6, 12.5 * 0.6), (1, 12.5, 12.5)], False),
+    ],
+)
+def test_screens_are_told_where_any_watts_leave_k_pcs(pcs: list[Lit], is_told: bool):
+    """Of one row of PCs. At 60 % of a screen's watts it is on as long as its PC is in use."""
+    rule = ScreenRule[str](LEVELS[0])
+    hosts = [(inside, outside) for number, inside, outside in pcs for _ in range(number)]
+    for host, watts in enumerate(hosts):
+        rule.add(HostId(host), ScreenedPc("A", "A", "laptop", rates(*watts)))
+    assert rule.allows(dict.fromkeys(map(HostId, range(len(hosts))), 1), K) is is_told
+
+
+@pytest.mark.parametrize(
+    ("level", "is_told"), [*zip(LEVELS, (True, False, False), strict=True), (Level((), NO_PARTS), False)]
+)
+def test_screens_follow_from_times_only_where_these_are_told(level: Level, is_told: bool):
+    """On as long as their PCs are used, outside opening hours only; the coarser levels do not tell this."""
+    rule = ScreenRule[str](level)
+    for host in map(HostId, range(12)):
+        rule.add(host, ScreenedPc("A", "A", "laptop", rates(0, 0.6 * 12.5)))
+    assert rule.allows(dict.fromkeys(map(HostId, range(12)), 1), K) is is_told
+
+
+def test_screens_that_follow_from_times_have_a_whole_row_of_pcs():
+    """Lit screens of one of two entities whose PCs share a row would tell the time on of the other."""
+    rule = ScreenRule[str](LEVELS[0])
+    for host in map(HostId, range(16)):
+        rule.add(host, ScreenedPc("AB"[host > 11], "A and B", "laptop", rates(12.5, 12.5)))
+    assert not rule.allows(dict.fromkeys(map(HostId, range(12)), 1), K)
+    assert rule.allows(dict.fromkeys(map(HostId, range(16)), 1), K)
+
+
+def screened() -> st.SearchStrategy[list[tuple[int, int, int | None]]]:
+    """Draw like PCs, in two rows and three entities, with 0 to 2 lit screens or one that is lit at times."""
+    one = st.tuples(st.integers(0, 1), st.integers(0, 2), st.sampled_from((0, 1, 1, 2, None)))
+    return st.lists(st.tuples(one, st.integers(1, 5)), min_size=2, max_size=6).map(
+        lambda groups: [pc for pc, number in groups for _ in range(number)]
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(screened())
+def test_no_weights_of_screens_and_of_times_isolate_few(pcs: list[tuple[int, int, int | None]]):
+    """All rows of screens that may be shown, beside the times of the rows of their PCs, which k machines or
+    more are in."""
+    k, rule = 3, ScreenRule[str](LEVELS[0])
+    rows = [dict[Column, Weight]() for _ in range(2)]
+    told = [dict[Column, Weight]() for _ in range(3)]
+    of_entity: list[dict[HostId, int]] = [{}, {}, {}]
+    for number, (row, entity, screens) in enumerate(pcs):
+        host = HostId(number)
+        watts = 7.3 if screens is None else 12.5 * screens
+        rule.add(host, ScreenedPc(str(row), str(row), "laptop", rates(watts, watts)))
+        time, lit = (
+            Column(Key(host, Grain.DAY, 0, What(unit, Band.OPEN, ON_IDLE)), 0) for unit in ("ms", "mJ")
+        )
+        of_entity[entity][host] = rows[row][time] = 1
+        if screens != 0:
+            told[entity][lit if screens is None else time] = screens or 1
+    if any(0 < len(row) < k for row in rows):
+        return
+    shown = [
+        one for one, hosts in zip(told, of_entity, strict=True) if len(one) >= k and rule.allows(hosts, k)
+    ]
+    of = Row(0, "api", "", frozenset(), "", {}, {})
+    assert smallest([Equation(of, "", one, {}, {}) for one in (*rows, *shown)], k) is None

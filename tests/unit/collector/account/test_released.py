@@ -293,22 +293,37 @@ def test_the_share_of_constants_is_nobodys():
 
 
 def test_silence_of_few_is_not_told():
-    """When one of 32 enrolled machines is silent on its last day there is no coverage; with ten there is."""
+    """The last day of one of 32 machines is in no coverage, not even that it is told; ten silent days are."""
 
     def of_silent(silent: int) -> Group:
         groups = {
             key("b"): of(range(20, 40), USED),
             key("c"): of(range(40, 52), dict.fromkeys(range(40, 52), 9)),
         }
-        for host in range(40, 40 + silent):
+        for host in range(40, 52):
             groups[key("c")].enrolled[HostId(host)] += 24 * HOUR
+        for host in range(40 + silent, 52):
+            groups[key("c")].add_state(HostId(host), (Band.OPEN, State.OFF), StateSums(24 * HOUR))
         (whole,) = build_month(PART, groups, 10).whole
         return whole
 
-    assert of_silent(0).sums.enrolled_milliseconds == 32 * 744 * HOUR
-    assert of_silent(1).sums.enrolled_milliseconds == 0
-    assert {Detail.COVERAGE, Detail.DERIVED} <= of_silent(1).sums.withheld
-    assert of_silent(10).sums.enrolled_milliseconds == (32 * 744 + 10 * 24) * HOUR
+    enrolled = (32 * 744 + 12 * 24) * HOUR
+    for silent, missing in ((0, 0), (1, 0), (10, 240), (12, 288)):
+        told = of_silent(silent).sums
+        assert (told.hosts, told.enrolled_milliseconds) == (32, enrolled)
+        assert told.observed_milliseconds == enrolled - missing * HOUR
+
+
+def test_one_silent_month_changes_no_count_and_no_row():
+    """One of thirteen machines is silent all month: thirteen count, and known time is in their days."""
+    silent = Tally()
+    silent.enrolled[HostId(40)] += 744 * HOUR
+    (row,) = build_month(PART, {key("a"): of(range(20, 32), USED), key("b"): silent}, 10).cells
+    known = sum(one.milliseconds for one in row.sums.states.values())
+    assert (row.key.entity, row.sums.hosts, known) == ("autres", 13, 29 * 13 * 24 * HOUR)
+    every = of([*range(20, 32), 40], USED | {40: 9})
+    (alone,) = build_month(PART, {key("a"): every}, 10).cells
+    assert (alone.key.entity, alone.sums.hosts) == ("a", 13)
 
 
 def test_time_without_an_energy_of_few_is_not_told():

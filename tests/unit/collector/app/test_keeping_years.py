@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import sqlite3
 import threading
 from contextlib import closing
@@ -14,6 +15,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support.backups import make_backup, put_back
@@ -22,14 +24,15 @@ from tests.support.filled import Filled
 from tests.support.machines import served, settings_in
 from tests.support.publishing import publish_months
 from tests.support.rolled import retention, roll, server_day, workstation_days
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
-from veilleuse.collector.app.schedule import keep_apart, run_day
+from veilleuse.collector.app.schedule import keep_apart, publish_apart, publish_due_months, run_day
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.cli.doctor.closed_years import check_closing_on
 from veilleuse.collector.errors import StoreFull
 from veilleuse.collector.fleet.observations import Place
+from veilleuse.collector.ipc import SOCKET_FILE
 from veilleuse.collector.model.closed_years import KeptYear
 from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
 from veilleuse.collector.model.records import Grain, HostId
@@ -302,6 +305,56 @@ def test_the_process_that_keeps_says_why_it_cannot(place):
         assert run_day(collector, MONTHS_GO, threading.Event(), keep_apart) is False
         assert "no collector runs" in collector.health.years_not_kept[YEAR]
     assert left(place) == (12, 12)
+
+
+@pytest.mark.parametrize(
+    ("period", "module", "at", "during"),
+    [
+        ("month", "month_publisher", "2022-02", "the figures of a month (2022-02)"),
+        ("year", "year_keeper", "2022", "the sums of a year (2022)"),
+    ],
+)
+def test_a_daily_process_that_is_killed_is_told_with_all_that_is_known(
+    place, veilleuse, caplog, period, module, at, during
+):
+    """`kill -9` in mid-work: log, /metrics and `doctor` say which month or year, the step, the memory and the
+    signal; the next success takes it back."""
+    path = place.data_dir / SOCKET_FILE
+    with open_collector(place) as collector:
+        with socket.socket(socket.AF_UNIX) as deaf:  # the process waits there for an answer, in mid-work
+            deaf.bind(str(path))
+            deaf.listen()
+            killer = threading.Thread(target=_kill_in_mid_work, args=(module, deaf))
+            killer.start()
+            if period == "month":
+                assert not publish_due_months(collector, MONTHS_GO, threading.Event(), publish_apart)
+            else:
+                assert run_day(collector, MONTHS_GO, threading.Event(), keep_apart) is False
+            killer.join()
+        path.unlink()
+        facts = collector.health.children_killed[period]
+        assert (facts["signal"], facts["at"]) == ("SIGKILL", at)
+        assert int(str(facts["memory_bytes"])) > 20 * 2**20
+        (line,) = (one for one in caplog.records if one.message in ("months not published", "years not kept"))
+        assert {name: vars(line)[name] for name in facts} == facts
+        with closing(AdminServer(place.data_dir, collector.operations)):
+            code, out, err = veilleuse("doctor")
+            assert f"ended by SIGKILL. It was at: {during}, with " in out + err, (code, out, err)
+            assert "journalctl -k" in out + err
+            if period == "month":
+                assert publish_due_months(collector, MONTHS_GO, threading.Event(), publish_apart)
+            else:
+                run_day(collector, MONTHS_GO, threading.Event(), keep_apart)
+            assert collector.health.children_killed == {}
+
+
+def _kill_in_mid_work(module: str, deaf: socket.socket) -> None:
+    """Kill our child of this module once it asks at the socket."""
+    deaf.settimeout(PATIENCE_SECONDS)
+    with deaf.accept()[0]:
+        for child in psutil.Process().children():
+            if any(module in word for word in child.cmdline()):
+                child.kill()
 
 
 def test_a_backup_carries_what_is_kept(place, veilleuse, tmp_path):

@@ -106,7 +106,7 @@ def test_a_month_that_cannot_be_published_is_a_failure_of_doctor(settings):
 
     with open_collector(settings) as collector, closing(AdminServer(settings.data_dir, collector.operations)):
         for tried, expected in ((publish, ["failed"]), (lambda *_: [], [])):
-            schedule._publish_months(collector, TODAY, threading.Event(), tried)
+            schedule.publish_due_months(collector, TODAY, threading.Event(), tried)
             found = [one for one in check_service(settings) if one.check == "months"]
             assert [one.outcome for one in found] == expected
             assert all("no room" in one.text for one in found)

@@ -61,7 +61,8 @@ def test_what_was_backed_up_comes_back(tmp_path, key):
     add_tokens(settings, 4)
     (settings.data_dir / "fleet.key").write_text("00" * 32)
     newer = content_of(settings.data_dir)
-    register = newer.pop("register.jsonl")  # a restore does not move the register
+    # a restore moves neither the register nor the publications beside it
+    beside = {name: newer.pop(name) for name in ("register.jsonl", "register.jsonl.publications")}
 
     restored, carried_on = put_back(settings, path, key)
     assert not carried_on
@@ -69,7 +70,7 @@ def test_what_was_backed_up_comes_back(tmp_path, key):
     assert restored.replaced == settings.data_dir / "replaced-20260301T120000Z"
     assert content_of(restored.replaced) == newer
     now = content_of(settings.data_dir)
-    keys["register.jsonl"] = register
+    keys |= beside
     assert {name: now[name] for name in keys} == keys
     for file in settings.data_dir.rglob("*"):
         assert file.stat().st_mode & 0o777 == (0o700 if file.is_dir() else 0o600), file

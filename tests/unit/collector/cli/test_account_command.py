@@ -21,7 +21,7 @@ from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model.accounts import JOURNAL_DAYS, TOKEN_PREFIX, token_sha256
+from veilleuse.collector.model.accounts import JOURNAL_DAYS, TOKEN_PREFIX, Account, token_sha256
 from veilleuse.collector.model.inventory import Entity, InventoryChange
 from veilleuse.collector.model.query import is_within
 
@@ -196,7 +196,7 @@ def test_lines_go_after_a_year(opened):
 def test_a_restored_backup_opens_no_revoked_account(lyon):
     """The register outside the backup keeps the revocation, also after it was shortened."""
     with open_collector(lyon) as collector:
-        perform(collector, "account_create", name="stolen")
+        token = perform(collector, "account_create", name="stolen")["token"]
         perform(collector, "account_create", name="good")
     backup = {path: path.read_bytes() for path in lyon.data_dir.glob("*.db")}
     with open_collector(lyon) as collector:
@@ -211,11 +211,36 @@ def test_a_restored_backup_opens_no_revoked_account(lyon):
     register = lyon.data_dir / "register.jsonl"
     lines = register.read_text().splitlines()
     assert any('"account_revoked"' in line for line in lines)
-    assert "stolen" not in register.read_text()
+    assert token not in register.read_text()
     register.write_text("\n".join(lines[-3:]) + "\n")
     with open_collector(lyon) as collector:
         states = {one["name"]: one["state"] for one in perform(collector, "account_list")}
         assert states["stolen"] == "revoked"
+
+
+def test_accounts_are_known_again_after_a_restore(lyon):
+    """An account created since the backup is the same; a revoked one is revoked, and a new one has its
+    name. The register holds no token."""
+    with open_collector(lyon) as collector:
+        perform(collector, "account_create", name="old")
+    backup = {path: path.read_bytes() for path in lyon.data_dir.glob("*.db")}
+    with open_collector(lyon) as collector:
+        made = perform(collector, "account_create", name="late", entities=["A", "B"], days=9)
+        perform(collector, "account_revoke", account="old")
+        perform(collector, "account_create", name="old", role="owner")
+        accounts = {_facts(one) for one in collector.store.accounts.accounts()}
+    for _ in range(2):
+        for path, content in backup.items():
+            path.write_bytes(content)
+        with open_collector(lyon) as collector:
+            assert {_facts(one) for one in collector.store.accounts.accounts()} == accounts
+    assert made["token"] not in (lyon.data_dir / "register.jsonl").read_text()
+
+
+def _facts(one: Account) -> tuple[object, ...]:
+    """Return what must come back of an account."""
+    ended = one.revoked_unix_milliseconds is not None
+    return one.name, one.role, one.entities, one.token_sha256, one.expires_unix_milliseconds, ended
 
 
 # --- the command

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.support import clock
 from tests.support.backups import ORDER, directory, make_backup, put_back
 from tests.unit.collector.cli.test_doctor import DAY_MILLISECONDS, NOW, SEALING, found, warnings
 from veilleuse.collector.admin.operations import AdminServer
@@ -22,7 +23,7 @@ from veilleuse.collector.settings import CollectorSettings
 
 def copied(settings: CollectorSettings, days: int) -> Path:
     """Note a copy elsewhere of a backup of so many days ago, as docs/install-debian.md does."""
-    made = datetime.now(UTC) - timedelta(days=days)
+    made = clock.now() - timedelta(days=days)
     note = settings.data_dir / "backup.elsewhere"
     note.write_text(f"{'0f' * 32}  veilleuse-{made:%Y%m%dT%H%M%SZ}.backup\n", encoding="ascii")
     note.chmod(0o600)

@@ -190,6 +190,9 @@ class Kept:
     def waits(self, first: date, end: date) -> bool:
         return False
 
+    def hold(self) -> None:
+        return None
+
     def put(self, one: Publication) -> None:
         self.all.setdefault((one.kind, one.first, one.end), one)
 

@@ -42,6 +42,7 @@ ENDS: Final = {
     for name in ("root", "intermediate", "server")
 }
 """The ends of certificates that need nobody yet."""
+KILLED: Final = {"signal": "SIGKILL", "step": "indicators", "at": "2026-10", "memory_bytes": 412 * 2**20}
 HEALTH: dict[str, Any] = {
     "store_errors": {},
     "months_not_published": "",
@@ -106,6 +107,11 @@ def test_a_healthy_collector_has_nothing_wrong(healthy: Snapshot):
             {"health": HEALTH | {"months_not_published": "why"}},
             "publication_failing",
             "Une publication échoue (mois)",
+        ),
+        (
+            {"health": HEALTH | {"children_killed": {"month": KILLED}}},
+            "child_killed",
+            "Le processus quotidien (mois) a été arrêté par SIGKILL. Il en était à : les indicateurs d’un mois",
         ),
         ({"disk": Disk(1, 9, 10)}, "disk_low", "Le disque du collecteur est bientôt plein"),
         ({"disk": Disk(1, 19, 10)}, "disk_low", "Le disque du collecteur est bientôt plein"),

@@ -347,23 +347,16 @@ def test_the_page_says_that_a_month_of_a_smaller_k_is_not_shown(data, service):
 
 
 @pytest.mark.parametrize(
-    ("language", "coverage", "merged"),
-    [
-        ("fr", "Rien de publié : il faut au moins 10", "Petits groupes de plusieurs entités"),
-        ("en", "Nothing published: it takes at least 10", "Small groups of several entities"),
-    ],
+    ("language", "merged"),
+    [("fr", "Petits groupes de plusieurs entités"), ("en", "Small groups of several entities")],
 )
-def test_pages_have_words_for_what_is_not_told_and_for_autres(data, service, language, coverage, merged):
-    """An unknown I13 was a bare dash, and a bar of two merged entities was "autres · autres"."""
+def test_pages_have_words_for_autres(data, service, language, merged):
+    """A bar of two merged entities was "autres · autres"."""
     for entity in ("A", "B"):
         workstations(data, 6, entity=entity)
     data.add_host(Population.WORKSTATION, DeviceClass.TOWER, entity="A")
     data.derive()
     service.look(RELEASED_ON)
-    assert (
-        coverage
-        in page_of(service, "/sobriete", language).partition('id="I13"')[2].partition("</section>")[0]
-    )
     assert merged in page_of(service, "/actions", language)
 
 

@@ -38,6 +38,7 @@ from veilleuse.collector.cli.doctor.storage import (
     check_directory,
     check_disk,
     check_forecast,
+    check_held_months,
     check_leftovers,
     check_retention,
     check_sqlite,
@@ -131,6 +132,7 @@ FILE_CHECKS: Final[tuple[Check, ...]] = (
 DATABASE_CHECKS: Final[tuple[Check, ...]] = (
     check_forecast,
     check_backup,
+    check_held_months,
     check_work,
     check_retention,
     check_sums,

@@ -27,6 +27,7 @@ TOLD_ELSEWHERE: Final = frozenset(
         "backup_old",
         "register_unwritable",
         "derivation_late",
+        "month_held",
         "publication_failing",
         "disk_low",
         "disk_forecast",

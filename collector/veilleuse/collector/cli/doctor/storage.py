@@ -20,11 +20,15 @@ from veilleuse.collector.backup.notes import (
     last_backup,
     newest_copy,
 )
+from veilleuse.collector.backup.publication_register import publication_file
+from veilleuse.collector.calendars.periods import months_before
 from veilleuse.collector.cli.doctor.findings import Finding, outcome_of
+from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.enrolment.root_key import FOLDER
 from veilleuse.collector.months.retention import limits
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.ports.months import Limits, OldestKept
+from veilleuse.collector.release.publications import held_months
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store import MINIMUM_SQLITE, WAL_RESET_FIXED, check_database, open_reader
@@ -260,6 +264,23 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("backup", "good", text)
 
 
+def check_held_months(settings: CollectorSettings) -> Iterator[Finding]:
+    """Name the months that stay unpublished since a restore, and why."""
+    since = months_before(clock.now().date(), settings.retention.pc_monthly_months)
+    with open_reader(settings.data_dir) as store:
+        hold, held = store.publications.hold(), held_months(store.publications, store.closings, since)
+    if hold is None or not held:
+        return
+    file = publication_file(register_file(settings.data_dir, settings.pki.register_file))
+    names = ", ".join(f"{month:%Y-%m}" for month in held)
+    yield Finding(
+        "months",
+        outcome_of("month_held", 1),
+        f"unpublished since the restore of {hold.until}, perhaps published before: {names}",
+        f"put {file} back and restore again; if it is lost: 'veilleuse published allow FROM TO --why TEXT'",
+    )
+
+
 def _copy_elsewhere(made: datetime | None) -> Finding:
     """Judge the newest copy on another machine like a backup; one that nobody noted is not known."""
     remedy = "copy each backup to another machine: 'Copies elsewhere' in docs/install-debian.md"
@@ -267,7 +288,7 @@ def _copy_elsewhere(made: datetime | None) -> Finding:
         return Finding(
             "backup", "warning", "whether a backup is also on another machine is not known", remedy
         )
-    age = datetime.now(UTC) - made
+    age = clock.now() - made
     outcome = outcome_of("backup_old", age.total_seconds())
     text = f"the newest copy on another machine is of {made:%Y-%m-%d}, {_ago(age / timedelta(days=1))}"
     return Finding("backup", outcome, text, "" if outcome == "good" else remedy)

@@ -15,9 +15,11 @@ from typing import Any, Final
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.publications import (
+    HOLD_NOTE,
     MAXIMUM_ALL_BYTES,
     MAXIMUM_PERIODS,
     Publication,
+    PublicationHold,
     PublicationKind,
 )
 from veilleuse.collector.model.records import Grain
@@ -87,6 +89,15 @@ class SqlitePublications(DataTables):
         """Return all publications by period and kind, without content. Raises StoreDamaged."""
         return tuple(_told(self._data, row) for row in self._data.rows(_TOLD))
 
+    def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
+        """Return the publication of a period; None: not published. Raises StoreDamaged."""
+        rows = self._data.rows(_FIND, kind.value, first.toordinal(), end.toordinal())
+        return _publication(self._data, rows[0]) if rows else None
+
+    def remove(self, kind: PublicationKind, first: date, end: date) -> None:
+        """Delete one publication, if there is one."""
+        self._data.write(f"DELETE {_OF}", kind.value, first.toordinal(), end.toordinal())
+
     def take_back(self, first: date, end: date) -> int:
         """Delete the publications inside [first, end); returns their number."""
         sql = "DELETE FROM published_periods WHERE first_day >= ? AND end_day <= ?"
@@ -122,7 +133,15 @@ class SqlitePublicationReader(BesideReader):
     def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
         """Return the publication of a period; None: not published. Raises StoreDamaged."""
         row = self._row(_FIND, kind.value, first.toordinal(), end.toordinal())
-        return None if row is None else Publication(*_dated(self._data, row[:3]), *row[3:])
+        return None if row is None else _publication(self._data, row)
+
+    def hold(self) -> PublicationHold | None:
+        """Return what may not be published since a restore. Raises StoreDamaged."""
+        row = self._row("SELECT value FROM meta WHERE key = ?", HOLD_NOTE)
+        try:
+            return None if row is None else PublicationHold.from_json(row[0])
+        except ValueError as error:
+            raise damaged(self._data.path, f"held publications: {error}") from error
 
     def years(self) -> frozenset[int]:
         """Return the years of the stored publications."""
@@ -153,6 +172,10 @@ class SqlitePublicationReader(BesideReader):
 
 def _told(data: Database, row: Any) -> PublicationSummary:
     return PublicationSummary(*_dated(data, row[:3]), *row[3:])
+
+
+def _publication(data: Database, row: Any) -> Publication:
+    return Publication(*_dated(data, row[:3]), *row[3:])
 
 
 def _dated(data: Database, row: Any) -> tuple[PublicationKind, date, date]:

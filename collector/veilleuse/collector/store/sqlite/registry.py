@@ -13,11 +13,12 @@ from datetime import date
 from typing import Any, Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.accounts import day_number, first_moment
+from veilleuse.collector.model.accounts import Account, first_moment
 from veilleuse.collector.model.clones import Holders, pack_nonces, unpack_nonces
 from veilleuse.collector.model.hosts import Certificate, CertificateDates, Host, HostStatus, Site, Token
 from veilleuse.collector.model.records import AgentId, DataKind, HostId
 from veilleuse.collector.store.sqlite import registry_rows
+from veilleuse.collector.store.sqlite.accounts import SqliteAccounts
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.host_data import LAST_FORGOTTEN
 from veilleuse.collector.store.sqlite.registry_rows import (
@@ -415,10 +416,13 @@ class SqliteRegistry:
         )
         return self._data.write(sql, first_moment(day), token_sha256) == 1
 
-    def revoked_accounts(self) -> dict[bytes, int]:
-        """Return SHA-256 of their tokens → UTC day number."""
-        sql = "SELECT token_sha256, revoked_unix_milliseconds FROM accounts WHERE revoked_unix_milliseconds IS NOT NULL"
-        return {sha256: day_number(moment) for sha256, moment in self._data.rows(sql)}
+    def accounts(self) -> tuple[Account, ...]:
+        """Return all accounts, also ended ones, in the order of creation."""
+        return SqliteAccounts(self._data).accounts()
+
+    def insert_account(self, **facts: Any) -> Account:
+        """Insert an account: see SqliteAccounts."""
+        return SqliteAccounts(self._data).insert_account(**facts)
 
     def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None:
         """Add one access to identity.db to the journal."""

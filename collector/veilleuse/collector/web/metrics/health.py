@@ -158,6 +158,9 @@ def add_collector(out: Exposition, snapshot: Snapshot, k: int) -> None:
             out.add(c.REGISTER_WRITABLE, (), int(not register.get("trouble")))
         out.add(c.PUBLICATION_FAILURES, ("month",), int(failing))
         out.add(c.PUBLICATION_FAILURES, ("year",), len(snapshot.health.get("years_not_kept", ())))
+        for period, one in snapshot.health.get("children_killed", {}).items():
+            labels = (period, str(one["at"]), str(one["step"]), str(one["signal"]))
+            out.add(c.CHILD_KILLED, labels, one["memory_bytes"])
     out.add(c.RECORDS_STORED, (), seen.fleet.records)
     out.add(c.DIRTY, (), seen.fleet.dirty)
     if seen is snapshot:

@@ -14,7 +14,7 @@ from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.periods import Slice, add_months
+from veilleuse.collector.calendars.periods import Slice, add_months, months_before
 from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition.prometheus import Exposition
@@ -29,7 +29,7 @@ from veilleuse.collector.release.answer import add_shares, add_sums, sum_indicat
 from veilleuse.collector.release.format import FORM as RELEASE
 from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMonth, IndicatorRow
 from veilleuse.collector.release.own_use import OWN_USE
-from veilleuse.collector.release.publications import PublicationCache, publish_nothing
+from veilleuse.collector.release.publications import PublicationCache, held_months, publish_nothing
 from veilleuse.collector.release.rows import FLEET
 from veilleuse.collector.release.tables import Month, released_on
 from veilleuse.collector.reports.readers import sources_of
@@ -179,13 +179,19 @@ class MonthlyFigures:
         """Compare the month that begins at `first` with the one before; find the next month's day."""
         with self._open_store() as store:
             k = self._settings.reporting.k_anonymity
-            newest = sources_of(store, self._settings.reporting).newest_months(k, today, most=1)
+            sources = sources_of(store, self._settings.reporting)
+            newest = sources.newest_months(k, today, most=1)
             due = newest[0].end if newest else None
+            since = months_before(today, self._settings.retention.pc_monthly_months)
+            held = held_months(self._published, store.closings, since)
             while due is not None and released_on(due) <= today:
                 end = add_months(due, 1)
-                if store.closings.has_months(due, end, tuple(Population)) or self._published.waits(due, end):
+                if due in held:
+                    due = end
+                    continue
+                if sources.may_have_months(due, end) or self._published.waits(due, end):
                     break
-                due = end  # nobody measured anything in that month: there is nothing to release
+                due = end  # no machine was there in that month: there is nothing to release
         due_on = released_on(due) if due else None
         before = (first - timedelta(days=1)).replace(day=1)
         try:
@@ -197,16 +203,16 @@ class MonthlyFigures:
             month, of_servers = self._months.read(before, first), self._indicators.read(before, first)
         except CollectorError as error:
             log.warning("the month before the last one is not compared", extra={"reason": str(error)})
-            return MonthFacts(due_on, own=own)
+            return MonthFacts(due_on, own=own, held=held)
         earlier = (*(month.whole if month else ()), *(of_servers.servers if of_servers else ()))
         later = (*(shown.whole if shown else ()), *(indicators.servers if indicators else ()))
-        return MonthFacts(due_on, coverages(earlier, later), own)
+        return MonthFacts(due_on, coverages(earlier, later), own, held)
 
     def _nothing_published(self, first: date, end: date) -> Month | None:
-        """Return a month of which too few machines, or none, have records; None while it is not published."""
+        """Return a month of which too few PCs have records; None while it is not published."""
         with self._open_store() as store:
-            kept = sources_of(store, self._settings.reporting).closings
-            few = [one for one in sorted(PCS) if kept.has_months(first, end, (one,))]
+            sources = sources_of(store, self._settings.reporting)
+            few = [one for one in sorted(PCS) if sources.has_pcs(end, (one,))]
         is_published = self._published.summary(FLEET.kind, first, end) is not None
         if self._published.waits(first, end) or (few and not is_published):
             return None

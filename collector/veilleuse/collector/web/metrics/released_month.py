@@ -73,6 +73,8 @@ class MonthFacts:
     """Coverage of the month before the last one, and of the last one."""
     own: OwnMonth | None = None
     """What Veilleuse itself used in the newest month; None where it is not published."""
+    held: tuple[date, ...] = ()
+    """First day of each month that stays unpublished since a restore."""
 
 
 class CoverageKey(NamedTuple):

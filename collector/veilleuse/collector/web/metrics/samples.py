@@ -197,6 +197,8 @@ def _judged_month(out: Exposition, snapshot: Snapshot) -> None:
     if facts.due_on is not None:
         due = day_start_unix_milliseconds(facts.due_on, snapshot.fleet.time_zone)
         out.add(c.MONTH_DUE, (), due / MILLISECONDS_PER_SECOND)
+    for held in facts.held:
+        out.add(c.MONTH_HELD, (f"{held:%Y-%m}",), 1)
     if snapshot.month is not None or snapshot.month_is_of_older_rule:
         out.add(c.MONTH_OLDER_RULE, (), int(snapshot.month_is_of_older_rule))
     for one, (before, last) in facts.coverages.items():

@@ -63,6 +63,7 @@ _VALUES: Final = {
     "outcome": MAXIMUM_LABELS + 1,
     "reason": MAXIMUM_LABELS + 1,
     "version": c.VERSIONS + 1,
+    "month": 19,  # retention.pc_monthly_months, and one under way
     "name": MAXIMUM_LABELS + 1,
     "route": ROUTES,
     "code": CODES,
@@ -73,6 +74,9 @@ _VALUES: Final = {
     "direction": 2,
     "cause": len(CAUSES) + 1,  # mixed
     "verdict": len(ServerVerdict),  # I6 has the most verdicts
+    "at": 1,  # of each period's process the last one alone
+    "step": 1,
+    "signal": 1,
 }
 """Label → number of its values: our closed lists, and lists cut to a length."""
 _SAMPLES: Final = {
@@ -192,6 +196,8 @@ def _most(metric: Metric, places: int, zones: int, released: int) -> int:
         return 1
     if metric in _OF_A_ZONE:
         return zones
+    if metric is c.CHILD_KILLED:
+        return 2  # its values are of a month and of a year
     if metric in _OF_THE_GRID:
         return c.GRID_SERIES
     labels = [label for label in metric.labels if label not in {*c.GROUP, *c.RELEASED}]

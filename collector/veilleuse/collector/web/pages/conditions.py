@@ -54,6 +54,7 @@ def text_of(one: Occurrence, w: Words) -> str:
         ratio=w.number(round(one.value, 1)),
         percent=w.percent(one.value),
         duration=_duration(one.value, w),
+        memory=f"{w.number(round(one.value / 2**20))} {w('condition_words.mebibytes')}",
     )
 
 

@@ -27,7 +27,7 @@ from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.ports.directory import OpenReadStore, ReadStore
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.access import COOKIE, Guard, HttpCaller
+from veilleuse.collector.web.access import Guard, HttpCaller
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.desk import LOCAL, Desk
@@ -80,10 +80,15 @@ class Look:
 
     @property
     def signed_in_as(self) -> str:
-        """Return the name to show beside the way out; empty without a cookie that opens something."""
-        if COOKIE not in self.request.cookies:
+        """Return the name to show beside the way out; empty without a session."""
+        if not self.caller.by_session:
             return ""
         return self.caller.account.name if self.caller.account else "metrics" * self.caller.has_metrics_access
+
+    @property
+    def can_sign_in(self) -> bool:
+        """Tell whether the reader may sign in here: not where a reverse proxy does it."""
+        return self.caller.account is None and not self.settings.http.account_header
 
     @property
     def sees_servers(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Final
 
 from veilleuse.collector.documents.document import Row
 from veilleuse.collector.documents.text import DASH, NO_BREAK, Words
+from veilleuse.collector.fleet.estimate import EstimateBasis
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.reports.summaries.rows import ends_of, interval_text, sum_ends
@@ -117,7 +118,8 @@ def _narrow(rows: Sequence[Row], totals: Sequence[Row], w: Words) -> Iterable[st
         share = w.percent(variances[name] / whole)
         model, sampling = (max(number_of(row, one) for row in same) for one in ("u_model", "u_sampling"))
         key = "calibrate" if model >= sampling else "install"
-        if not any(number_of(row, "n") for row in same):
+        # A row of fewer than k PCs has no n.
+        if not any(row.get("n", row.get("basis") == EstimateBasis.SAMPLE) for row in same):
             key = "unmeasured"
         yield w(f"quality.narrow_{key}", machines=w.word("device_class", name), share=share)
 

@@ -1,0 +1,93 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Lets a machine that is silent all month decide as much about a release as if it had been heard (pure).
+
+docs/decisions/0046. Which parts of time and energy a row tells depends on the watts of its machines. Where
+only a machine of other watts is silent, more could be told than in other months: that would tell its silence.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from statistics import median_low
+from typing import Final, TypeAlias
+
+from veilleuse.collector.account.group_sums import Tally, sum_tallies
+from veilleuse.collector.disclosure.parts import Part, spent_of
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.shipped_tables import STATE_POWERS
+from veilleuse.wire.units import MICROWATTS_PER_WATT, MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import DeviceClass, State
+
+Usual: TypeAlias = Mapping[tuple[Part, State], float]
+"""Part and state that most machines of a class have → watts."""
+_OF_NO_MODEL: Final = 1e6
+"""Watts that no model has: those of a state in which the class is metered."""
+
+
+def machines_of_row(heard: Collection[HostId], enrolled: Collection[HostId], k: int) -> frozenset[HostId]:
+    """Return the machines that a row counts: the enrolled ones, or those heard where k or more were not."""
+    every = {*heard, *enrolled}
+    return frozenset(heard if len(every) - len(heard) >= k else every)
+
+
+def silent_watts(family: Mapping[GroupKey, Tally]) -> dict[GroupKey, Tally]:
+    """Return group → its silent machines, each with the states and watts that are usual for its class."""
+    usual: dict[str | None, Usual] = {}
+    found = {}
+    for key, tally in family.items():
+        silent = tally.enrolled.keys() - tally.hosts
+        found[key] = Tally()
+        if silent and key.device_class not in usual:
+            usual[key.device_class] = _usual_of(key.device_class, family)
+        for span, watts in usual[key.device_class].items() if silent else ():
+            found[key].spans[span].update(dict.fromkeys(silent, MILLISECONDS_PER_HOUR))
+            found[key].draws[span].update(dict.fromkeys(silent, round(watts * MILLISECONDS_PER_HOUR)))
+    return found
+
+
+def _usual_of(device_class: str | None, family: Mapping[GroupKey, Tally]) -> Usual:
+    alike = [one for key, one in family.items() if key.device_class == device_class and one.hosts]
+    heard = alike or [one for one in family.values() if one.hosts]
+    machines = sum(len(one.hosts) for one in heard)
+    having = Counter[tuple[Part, State]]()
+    for one in heard:
+        having.update({span: len(times) for span, times in one.spans.items()})
+    watts: defaultdict[tuple[Part, State], list[float]] = defaultdict(list)
+    for one in alike:
+        for _, span, time, energy in spent_of(one):
+            if time:
+                watts[span].append(energy / time)
+    unheard = {} if alike else _priors(device_class)
+    return {
+        span: median_low(watts[span]) if watts[span] else unheard.get(span[1], _OF_NO_MODEL)
+        for span, number in having.items()
+        if 2 * number > machines
+    }
+
+
+def _priors(device_class: str | None) -> Mapping[State, float]:
+    known = next((one for one in DeviceClass if one.value == device_class), DeviceClass.UNKNOWN)
+    powers = STATE_POWERS.get(known, STATE_POWERS[DeviceClass.UNKNOWN])
+    microwatts = {
+        State.OFF: powers.off_microwatts,
+        State.ASLEEP: powers.sleep_microwatts,
+        State.ON_IDLE: powers.idle_microwatts,
+    }
+    return {state: value / MICROWATTS_PER_WATT for state, value in microwatts.items() if value is not None}
+
+
+def as_if_heard(tally: Tally, silent: Iterable[Tally]) -> Tally:
+    """Return the tally of a row with its silent machines, in the parts that the row has."""
+    more = sum_tallies(silent)
+    if not more.spans:
+        return tally
+    has = {part for part, machines in tally.times.items() if any(machines.values())}
+    whole = sum_tallies([tally])
+    for mine, table in ((whole.spans, more.spans), (whole.draws, more.draws)):
+        for span, machines in table.items():
+            if span[0] in has:
+                mine[span].update(machines)
+    return whole

@@ -1,0 +1,144 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Tests of pages whose figures are not ready: one language, a way back; and figures ready before a look."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.filled import Filled
+from tests.support.publishing import publish_months
+from tests.support.reading import Reading
+from tests.support.waiting import PATIENCE_SECONDS
+from tests.unit.collector.web.test_own_use import RELEASED_ON, fill, noon
+from veilleuse.collector.errors import QueryTooSlow
+from veilleuse.collector.model.accounts import Account
+from veilleuse.collector.web.api.answers import Figures
+from veilleuse.collector.web.api.query import ApiQuery
+from veilleuse.collector.web.api.resources import ResourceKind
+from veilleuse.collector.web.pages import preparation
+
+TITLE = {"fr": "Les chiffres sont en préparation", "en": "The figures are being prepared"}
+Scene = Callable[[httpx.AsyncClient], Awaitable[None]]
+
+
+@pytest.fixture
+def reading(tmp_path: Path) -> Iterator[Reading]:
+    """Return readers of a published month, with an empty cache."""
+    with Filled(tmp_path / "data", clock=lambda: noon(RELEASED_ON)) as data:
+        fill(data, 12, 1_000)
+        publish_months(data, RELEASED_ON)
+        with Reading(data, clock=lambda: noon(RELEASED_ON)) as found:
+            yield found
+
+
+def play(reading: Reading, scene: Scene) -> None:
+    """Run requests in one event loop, as the server does."""
+
+    async def run() -> None:
+        transport = httpx.ASGITransport(reading.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8640") as client:
+            await scene(client)
+
+    asyncio.run(run())
+
+
+def check_not_ready(answer: httpx.Response, language: str) -> None:
+    """Check a page that says that figures are being prepared, in one language, and comes back by itself."""
+    other = TITLE["en" if language == "fr" else "fr"]
+    assert (answer.status_code, answer.headers["refresh"], answer.headers["retry-after"]) == (503, "5", "5")
+    assert answer.headers["content-language"] == language
+    assert f"<h1>{TITLE[language]}</h1>" in answer.text
+    assert other not in answer.text
+    assert "month" not in answer.text.split("<main")[1].split("</main>")[0]
+
+
+def test_a_long_look_says_that_figures_are_being_prepared_and_a_later_one_has_them(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+):
+    """The build goes on without its reader, once however many look, and the next look takes its result."""
+    ready, asked, make = threading.Event(), [], Figures.document
+
+    def slow(self: Figures, *words: Any) -> Any:
+        asked.append(words)
+        ready.wait(PATIENCE_SECONDS)
+        return make(self, *words)
+
+    monkeypatch.setattr(Figures, "document", slow)
+    reading.preparation.look_seconds = 0.2
+
+    async def scene(client: httpx.AsyncClient) -> None:
+        for language in ("fr", "fr", "en"):
+            check_not_ready(await client.get(f"/?lang={language}"), language)
+        assert len(asked) == 1, "English waits for its turn of the same account"
+        ready.set()
+        found = await client.get("/?lang=fr")
+        for _ in range(round(PATIENCE_SECONDS)):  # each look waits 0.2 s
+            if found.status_code == 200:
+                break
+            await asyncio.sleep(0.8)
+            found = await client.get("/?lang=fr")
+        assert found.status_code == 200
+        assert "refresh" not in found.headers
+
+    play(reading, scene)
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_an_overloaded_page_and_api_speak_one_language(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch, language: str
+):
+    """The page asks for patience instead of another grouping; the API's error is in the language asked."""
+
+    def too_slow(*_: object) -> Any:
+        raise QueryTooSlow("the question takes more than 30 s: ask for a shorter period")
+
+    monkeypatch.setattr(Figures, "document", too_slow)
+    monkeypatch.setattr(preparation, "_TRIES", 1)
+
+    async def scene(client: httpx.AsyncClient) -> None:
+        check_not_ready(await client.get(f"/?lang={language}"), language)
+        token = {"authorization": f"Bearer {reading.account()}", "accept-language": language}
+        asked = "/api/v1/emissions?from=2026-10-01&to=2026-11-01"
+        answer = await client.get(asked, headers=token)
+        assert answer.status_code == 503
+        told = json.loads(answer.text)
+        is_english = "the question takes" in told["detail"]
+        assert is_english == (language == "en"), told
+
+    play(reading, scene)
+
+
+def test_pages_are_ready_after_a_publication(reading: Reading, monkeypatch: pytest.MonkeyPatch):
+    """Nobody has looked yet, and the first look computes no emissions. (Indicators have no such cache.)"""
+    asked, make = [], Figures.document
+
+    def counted(self: Figures, query: ApiQuery, account: Account) -> Any:
+        if query.kind is ResourceKind.EMISSIONS:
+            asked.append(query)
+        return make(self, query, account)
+
+    monkeypatch.setattr(Figures, "document", counted)
+
+    async def scene(client: httpx.AsyncClient) -> None:
+        warming = asyncio.create_task(reading.keep_warm())
+        until, seen = time.monotonic() + PATIENCE_SECONDS, -1
+        while (not asked or len(asked) != seen) and time.monotonic() < until:
+            seen = len(asked)
+            await asyncio.sleep(1)
+        warming.cancel()
+        warmed = len(asked)
+        for path in ("/", "/bilan", "/sobriete", "/qualite"):
+            assert (await client.get(path)).status_code == 200, path
+        assert len(asked) == warmed > 0
+
+    play(reading, scene)
