@@ -50,7 +50,11 @@ test: $(VENV)/.dev peers ## everything that can be tested here; ARGS='-k name' f
 test-long: $(VENV)/.dev peers ## every promise at its full size; ONLY=R16 for one, RESUME=1 to go on after a break
 	@$(if $(filter-out install,$(ONLY)),,deploy/ci/peers.sh --install)
 	@$(PY) -m pytest -m 'long or promise' --promises $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume) $(ARGS); \
-	  code=$$?; $(PY) docs/generate.py; exit $$code
+	  code=$$?; $(PY) docs/generate.py; $(if $(ONLY),,$(PY) -m tests.dates || code=1;) exit $$code
+
+.PHONY: test-dates
+test-dates: $(VENV)/.dev peers ## the tests that read the clock on 14 days when dates go wrong (part of test-long)
+	@$(PY) -m tests.dates $(ARGS)
 
 .PHONY: cover
 cover: $(VENV)/.dev peers ## branch coverage of the unit tests, and of the stages where it must be whole

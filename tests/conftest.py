@@ -37,7 +37,9 @@ os.environ["LC_ALL"] = "C.UTF-8"  # tests read messages; under a French locale t
 
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "fixtures" / "golden"
-PARTS = ("beside", "services")
+PARTS = ("beside", "services", "machine")
+MACHINE: Final = "machine_date"
+"""Marks tests with programs that ignore libfaketime and compare times: they run at the machine's date."""
 SHORT: Final = "not long"
 """The selection of pyproject.toml. With another one, as `make test-long` has, the date is the machine's."""
 
@@ -56,7 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--part",
         choices=PARTS,
-        help="of all tests: units; what starts services",
+        help="of all tests: units; what starts services; services at the machine's date",
     )
 
 
@@ -64,7 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Begin again at the fixed date, register the plug-in of the promises, and put temporary folders in
     memory."""
-    if clock.LIBRARY is not None and "FAKETIME" not in os.environ and config.option.markexpr == SHORT:
+    if not _has_its_date(config):
         config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **clock.environment_at(clock.FIXED)})
     config.pluginmanager.register(Promises(config), "promises")
@@ -75,6 +77,14 @@ def pytest_configure(config: pytest.Config) -> None:
         tempfile.tempdir = str(place.parent)
     elif hasattr(config, "workerinput") and memory.is_in(config.option.basetemp):
         tempfile.tempdir = str(memory.MEMORY)
+
+
+def _has_its_date(config: pytest.Config) -> bool:
+    """Return whether the tests run at the date of this process: it is set, cannot be, or must not be."""
+    if clock.LIBRARY is None or "FAKETIME" in os.environ or config.option.markexpr != SHORT:
+        return True
+    named = [Path(argument.partition("::")[0]) for argument in config.args]
+    return all(file.is_file() and f"mark.{MACHINE}" in file.read_text("utf-8") for file in named)
 
 
 def pytest_report_header() -> str:
@@ -90,16 +100,25 @@ LONGEST: Final = "test_p16_one_figure.py"
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Select the tests of `--part`; every test belongs to one part. Tests that start services wait and have
     time limits, so they do not run beside tests that compute all the time."""
-    if (part := config.getoption("--part")) is None:
-        return
-    kept = [item for item in items if _part_of(item.path) == part]
+    part = config.getoption("--part")
+    kept = [item for item in items if part in (None, _part_of(item))]
+    if clock.offset_seconds():
+        kept = [item for item in kept if item.get_closest_marker(MACHINE) is None]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
-    sizes = Counter(item.path for item in kept)
-    items[:] = sorted(kept, key=lambda item: (item.path.name != LONGEST, -sizes[item.path], str(item.path)))
+    items[:] = kept
+    if part is not None:
+        sizes = Counter(item.path for item in kept)
+        items.sort(key=lambda item: (item.path.name != LONGEST, -sizes[item.path], str(item.path)))
 
 
-def _part_of(path: Path) -> str:
-    return "services" if path.relative_to(TESTS).parts[0] in ("integration", "promises") else "beside"
+def _part_of(item: pytest.Item) -> str:
+    if item.get_closest_marker(MACHINE) is not None:
+        return "machine"
+    return "services" if _starts_services(item.path) else "beside"
+
+
+def _starts_services(path: Path) -> bool:
+    return path.relative_to(TESTS).parts[0] in ("integration", "promises")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -108,7 +127,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
     if part is None or named or collection_path.parent != TESTS:
         return None
-    return _part_of(collection_path) != part or None
+    return _starts_services(collection_path) != (part != "beside") or None
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-# All tests, in two parts: units, one process more than cores, for some of them wait; then those that start services, three at a time.
+# All tests, in three parts: units, one process more than cores, for some of them wait; those that start services, three at a time;
+# those at the machine's date. The others run at one fixed date (tests/support/clock.py).
 # Usage: test.sh PYTHON [arguments of pytest]
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -20,4 +21,5 @@ part() {
 
 part beside --numprocesses=$(($(nproc) < 8 ? $(nproc) + 1 : 8)) --dist=loadfile "$@"
 part services --numprocesses=3 --dist=loadfile --no-loadscope-reorder "$@"
+FAKETIME=+0 part machine "$@"
 exit $worst

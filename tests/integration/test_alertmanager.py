@@ -24,6 +24,7 @@ from tests.support.waiting import until
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.exposition.conditions import TABLE, Audience, Severity
 
+pytestmark = pytest.mark.machine_date  # of Prometheus and Alertmanager
 STORED = {(fault.alert, fault.severity): fault for fault in FAULTS}
 BY_ALERT = {condition.alert: condition for condition in TABLE}
 

@@ -21,6 +21,7 @@ from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.settings import OtlpSettings
 from veilleuse.collector.web.metrics.otlp import OtlpEndpoint
 
+pytestmark = pytest.mark.machine_date  # of VictoriaMetrics
 RESOURCE: Final = {
     "service.name",
     "service.instance.id",
