@@ -33,17 +33,20 @@ HEAD: Final = """\
 """
 RECORDED: Final = (
     # Of physical servers: virtual machines are a memo line, outside every total. Servers call every quarter.
+    # Collectors have nothing in common, not even entities of one name: they are never added.
     (
-        "entity_device_class:veilleuse_energy_watts:rate1h",
-        total(f"rate({series(c.ENERGY, PHYSICAL)}[1h]) > 0", "entity", "device_class"),
+        "instance_entity_device_class:veilleuse_energy_watts:rate1h",
+        total(f"rate({series(c.ENERGY, PHYSICAL)}[1h]) > 0", "instance", "entity", "device_class"),
     ),
     (
-        "entity:veilleuse_energy_kwh:increase1d",
-        total(f"increase({series(c.ENERGY, PHYSICAL)}[1d])", "entity") + f" / {JOULES_PER_KWH}",
+        "instance_entity:veilleuse_energy_kwh:increase1d",
+        total(f"increase({series(c.ENERGY, PHYSICAL)}[1d])", "instance", "entity") + f" / {JOULES_PER_KWH}",
     ),
     (
-        "entity:veilleuse_emissions_grams:increase1d",
-        total("increase(" + series(c.EMISSIONS, PHYSICAL, 'ledger="official"') + "[1d])", "entity"),
+        "instance_entity:veilleuse_emissions_grams:increase1d",
+        total(
+            "increase(" + series(c.EMISSIONS, PHYSICAL, 'ledger="official"') + "[1d])", "instance", "entity"
+        ),
     ),
 )
 """Name and expression of the recording rules."""

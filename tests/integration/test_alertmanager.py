@@ -99,3 +99,13 @@ def test_stopped_pages_are_told_by_prometheus_alone(scene):
     finally:
         web.resume()
     assert BY_ALERT["VeilleuseWebDown"].audience is Audience.OPERATIONS
+
+
+def test_a_lost_target_is_told_while_another_answers(scene):
+    """Of two targets, one leaves service discovery: its alert names it, and ends when it is back."""
+    scene.watch.wait_for("VeilleuseWebDown", "critical", fires=False)
+    scene.watch.discover(both=False)
+    scene.watch.wait_for("VeilleuseWebDown", "critical")
+    assert scene.watch.firing()["VeilleuseWebDown", "critical"].labels["instance"] == scene.watch.second
+    scene.watch.discover()
+    scene.watch.wait_for("VeilleuseWebDown", "critical", fires=False)

@@ -12,6 +12,7 @@ import re
 import subprocess
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -55,6 +56,9 @@ class Watch:
         hook, alertmanager, cluster, prometheus = free_ports(4)
         self.prometheus = f"http://127.0.0.1:{prometheus}/"
         self._ports = hook, alertmanager, cluster, prometheus
+        self.second = f"127.0.0.1:{prometheus}"
+        """A second target of the job, which answers: Prometheus itself."""
+        self._discovered = folder / "targets.json"
 
     def __enter__(self) -> Self:
         folder, (hook, alertmanager, _, prometheus) = self._folder, self._ports
@@ -69,8 +73,10 @@ class Watch:
             "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
             f"rule_files: [{folder / 'rules.yml'}]\n"
             f"alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{alertmanager}']}}]}}]}}\n"
-            f"scrape_configs: [{{job_name: veilleuse, static_configs: [{{targets: ['{self._target}']}}]}}]\n"
+            "scrape_configs: [{job_name: veilleuse, file_sd_configs:"
+            f" [{{files: [{self._discovered}], refresh_interval: 1s}}]}}]\n"
         )
+        self.discover()
         (folder / "alertmanager.yml").write_text(self._routes(hook), encoding="utf-8")
         server = self._listen(hook)
         self._cleanup.callback(server.server_close)
@@ -107,6 +113,13 @@ class Watch:
         what = f"{name} ({severity}) {'fires' if fires else 'ends'}; firing: {sorted(self.firing())}"
         until(lambda: ((name, severity) in self.firing()) is fires, what, seconds, every=0.1)
         return time.monotonic() - began
+
+    def discover(self, *, both: bool = True) -> None:
+        """Let service discovery find the collector, and the second target where asked."""
+        targets = [self._target, self.second] if both else [self._target]
+        new = self._discovered.with_suffix(".new")
+        new.write_text(json.dumps([{"targets": targets}]), encoding="utf-8")
+        new.replace(self._discovered)
 
     def _routes(self, hook: int) -> str:
         """Return the example's configuration with a web hook for each team's mails, and without waits."""
@@ -163,7 +176,8 @@ class Watch:
     def ready(self) -> bool:
         """Tell whether Prometheus has scraped the collector."""
         try:
-            return '"1"' in get(f"{self.prometheus}api/v1/query?query=up")
+            asked = urllib.parse.urlencode({"query": f'up{{instance="{self._target}"}} == 1'})
+            return '"1"' in get(f"{self.prometheus}api/v1/query?{asked}")
         except OSError:
             return False
 

@@ -134,6 +134,84 @@ def test_the_page_judges_as_the_table(condition, severity, beyond):
     assert all(one.value == pytest.approx(value) for one in found)
 
 
+def lost_targets(left: int | None, at_minute: int, alerts: list[str]) -> dict[str, Any]:
+    """Return a test of promtool: a and b answer for 10 minutes, then only the first `left` of them.
+
+    None: no collector was ever found. `alerts`: instances of VeilleuseWebDown that fire at a minute.
+    """
+    minutes = {one: 2_000 if number < (left or 0) else 10 for number, one in enumerate("ab")}
+    known = [
+        {"series": f'up{{job="veilleuse",instance="{one}"}}', "values": f"1x{minute} stale"}
+        for one, minute in minutes.items()
+    ]
+    firing = f'count by (instance) (ALERTS{{alertname="{BY_NAME["web_down"].alert}",alertstate="firing"}})'
+    labels = [f'{{instance="{one}"}}' if one else "{}" for one in alerts]
+    told = [{"labels": text, "value": 1} for text in labels]
+    return {
+        "interval": "1m",
+        "input_series": [] if left is None else known,
+        "promql_expr_test": [{"expr": firing, "eval_time": f"{at_minute}m", "exp_samples": told}],
+    }
+
+
+def run_rules(tmp_path: Path, *tests: dict[str, Any]) -> None:
+    """Let promtool judge tests of the rules."""
+    file = tmp_path / "tests.yml"
+    told = {"rule_files": [str(OUTPUT)], "evaluation_interval": "1m", "tests": tests}
+    file.write_text(json.dumps(told), encoding="utf-8")
+    done = ran([peer("promtool"), "test", "rules", str(file)], timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_lost_target_is_told(tmp_path):
+    """A collector that leaves service discovery is told for a day, also while another answers.
+
+    Afterwards it is told as long as Prometheus has none.
+    """
+    run_rules(
+        tmp_path,
+        lost_targets(2, 60, []),
+        lost_targets(1, 15, []),
+        lost_targets(1, 30, ["b"]),
+        lost_targets(1, 24 * 60, ["b"]),
+        lost_targets(1, 25 * 60, []),
+        lost_targets(0, 30, ["a", "b"]),
+        lost_targets(0, 25 * 60, [""]),
+        lost_targets(None, 30, [""]),
+    )
+
+
+def test_recorded_sums_are_of_one_collector(tmp_path):
+    """Two collectors with an entity of one name keep their own energy: 1 W and 3 W."""
+    labels = 'entity="E",site="S",population="server",device_class="server"'
+    watts = {"a": 1, "b": 3}
+    run_rules(
+        tmp_path,
+        {
+            "interval": "1m",
+            "input_series": [
+                {
+                    "series": f'{metric.name}{{instance="{one}",ledger="official",{labels}}}',
+                    "values": f"0+{60 * many}x1500",
+                }
+                for metric in (c.ENERGY, c.EMISSIONS)
+                for one, many in watts.items()
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": f"round(sum by (instance) ({name}) * 1000)",
+                    "eval_time": "1500m",
+                    "exp_samples": [
+                        {"labels": f'{{instance="{one}"}}', "value": round(expected * many)}
+                        for one, many in watts.items()
+                    ],
+                }
+                for (name, _), expected in zip(RECORDED, (1_000, 24, 86_400_000), strict=True)
+            ],
+        },
+    )
+
+
 def test_promtool_accepts_the_file():
     """`make dashboards` would change nothing, and promtool's linter has no remark."""
     assert OUTPUT.read_text(encoding="utf-8") == rules(), "run 'make dashboards'"

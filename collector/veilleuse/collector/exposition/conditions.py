@@ -74,8 +74,11 @@ class Condition:
     counts_from_start: bool = False
     """True where the page and `doctor` judge the whole counter, since the collector's start."""
     audience: Audience = Audience.OPERATIONS
-    or_absent: bool = False
-    """True where the alert also holds while Prometheus has no such series."""
+    or_lost: bool = False
+    """True where the alert also holds for each series that Prometheus had in the last day and has no more.
+
+    It holds without labels while Prometheus had none in that day.
+    """
 
     @property
     def alert(self) -> str:
@@ -107,7 +110,10 @@ class Condition:
         if self.per is not None:
             measured += f" / {self.per.name}"
         compared = f"{measured} {'<' if self.below else '>'} {self._bound(self.bounds[severity])}"
-        return f"{compared} or absent({series})" if self.or_absent else compared
+        if not self.or_lost:
+            return compared
+        lost = f"last_over_time({series}[1d]) unless {series}"
+        return f"{compared} or ({lost}) or absent_over_time({series}[1d])"
 
     def _bound(self, bound: float) -> str:
         days = bound / _DAY_SECONDS
@@ -182,7 +188,7 @@ UP: Final = Metric("up", MetricType.GAUGE, "1", "Written by Prometheus.", ("job"
 """1 where the scrape succeeded. Prometheus alone has it."""
 
 TABLE: Final = (
-    Condition("web_down", UP, {Severity.CRITICAL: 1}, below=True, where={"job": "veilleuse"}, or_absent=True),
+    Condition("web_down", UP, {Severity.CRITICAL: 1}, below=True, where={"job": "veilleuse"}, or_lost=True),
     Condition("collector_down", c.COLLECTOR_UP, {Severity.CRITICAL: 1}, below=True),
     # The levels are those of silence.py: 1 some machines, 2 most of them.
     Condition(

@@ -4,21 +4,30 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import pytest
 
+from tests.architecture.tree import ROOT
 from tests.support.filled import METER, Filled, minutes_of_server
 from veilleuse.collector.backup.notes import BACKUP_NOTE
 from veilleuse.collector.cli.doctor.conditions import TOLD_ELSEWHERE, check_conditions
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.conditions import BY_NAME, Severity, add_levels
+from veilleuse.collector.exposition.metric import MetricType
+from veilleuse.collector.exposition.prometheus import Exposition
+from veilleuse.collector.ingest.counters import Health
+from veilleuse.collector.model.hosts import HostStatus
+from veilleuse.collector.model.records import AppendResult
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Silence, SilenceLevel
 from veilleuse.collector.web.metrics.disk import Disk
+from veilleuse.collector.web.metrics.health import add_collector
 from veilleuse.collector.web.metrics.released_month import CoverageKey, MonthFacts
 from veilleuse.collector.web.metrics.samples import judged_exposition
 from veilleuse.collector.web.metrics.servers import QUARANTINE
@@ -199,3 +208,32 @@ def test_doctor_tells_the_rest(tmp_path):
         found = list(check_conditions(CollectorSettings(data_dir=data.directory)))
     assert [(one.check, one.outcome) for one in found] == [("conditions", "good")]
     assert found[0].text.startswith("the emission factor of ")
+
+
+def reasons_in_code() -> set[str]:
+    """Return each word that the code gives an exception or an answer that refuses a call."""
+    found = {
+        "queue_full",
+        "older_instance",
+        AppendResult.TOO_MANY_EPOCHS.value,
+    }  # words that it gives by a name
+    found |= {status.value for status in HostStatus if status is not HostStatus.ACTIVE}
+    makers = {"NotAuthorised", "EnrolmentRefused", "MalformedRequest", "QueueFull", "_wait", "_refusal"}
+    for file in (ROOT / "collector/veilleuse").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in makers:
+                said = [one.value for one in node.args if isinstance(one, ast.Constant)]
+                found |= {one for one in said if re.fullmatch("[a-z_]+", str(one))}
+    return found
+
+
+def test_counters_of_refusals_exist_from_the_start(healthy: Snapshot):
+    """A collector that has just started exports each of its counters at 0, each reason of a refusal too."""
+    out = Exposition()
+    add_collector(out, replace(healthy, health=Health().snapshot()), K)
+    counters = [one for one in c.BY_NAME.values() if one.name.startswith("veilleuse_collector_")]
+    counters = [one for one in counters if one.kind is MetricType.COUNTER]
+    assert len(counters) == 12
+    for metric in counters:
+        assert {value for _, value in out.samples(metric)} == {0}, metric.name
+    assert {labels[0] for labels, _ in out.samples(c.REFUSED_CALLS)} == reasons_in_code()
