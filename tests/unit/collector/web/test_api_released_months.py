@@ -96,7 +96,7 @@ def test_a_released_month_stays_as_it_was(tmp_path):
             data.push(hosts[11], [(civil(date(2026, 10, 2)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
             data.derive()
             before = rows(reading, reader, OCTOBER)
-            assert [row["n"] for row in before] == [11]
+            assert [(row["n"], row["machine_days_observed"]) for row in before] == [(12, 55 / 24)]
             assert rows(reading, admin, OCTOBER) == before
             assert [row["n"] for row in rows(reading, admin, f"{OCTOBER}&basis=unreleased")] == [12]
             refused = reading.get(f"/api/v1/coverage?{OCTOBER}&basis=unreleased", reader)
@@ -108,7 +108,8 @@ def test_a_released_month_stays_as_it_was(tmp_path):
         assert data.store.publications.take_back(date(2026, 10, 1), date(2026, 11, 1)) == 3
         publish_months(data, PUBLISHED + timedelta(days=28))
         with Reading(data, clock=lambda: moment[0]) as restarted:
-            assert [row["n"] for row in rows(restarted, reader, OCTOBER)] == [12]
+            again = rows(restarted, reader, OCTOBER)
+            assert [(row["n"], row["machine_days_observed"]) for row in again] == [(12, 56 / 24)]
 
 
 def test_an_observed_answer_has_the_measured_part_of_the_released_one(tmp_path):
@@ -153,8 +154,8 @@ def test_who_may_see_all_gets_the_report(tmp_path):
                 assert answer["rows"]
 
 
-def test_coverage_of_few_silent_machines_is_not_told(tmp_path):
-    """I13 covers a whole population: it is absent where one machine was silent all month, told with ten."""
+def test_coverage_is_of_all_enrolled_machines(tmp_path):
+    """I13 covers a whole population: its silent machines too, whether one was silent all month, or ten."""
     question = f"/api/v1/indicators?{OCTOBER}&group_by=population"
 
     def coverage(reading: Reading) -> list[object]:
@@ -167,7 +168,7 @@ def test_coverage_of_few_silent_machines_is_not_told(tmp_path):
         publish_months(data, PUBLISHED)
         with Reading(data, clock=lambda: NOW.timestamp() + 86_400) as reading:
             token = reading.account(days=100)
-            assert coverage(reading) == []
+            assert coverage(reading) == [pytest.approx(12 * 5 / (13 * 745))]
         for _ in range(9):
             a_laptop(data, "C")
         data.store.publications.take_back(date(2026, 10, 1), date(2026, 11, 1))
