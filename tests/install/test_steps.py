@@ -9,6 +9,7 @@ import os
 import pytest
 
 from tests.install import machines, steps
+from tests.support import clock
 
 
 def test_a_failed_step_is_in_the_table(monkeypatch):
@@ -28,6 +29,7 @@ def test_what_is_old_is_removed(tmp_path):
     """Old roots and drafts of ended processes go; lock files of systemd-nspawn are not taken for either."""
     for name in ("trixie-1", "trixie-2", f"trixie-3.{os.getpid()}", "trixie-4.999999999"):
         (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (clock.unix_seconds(),) * 2)
     os.utime(tmp_path / "trixie-2", (0, 0))
     (tmp_path / ".#trixie-1.lck").touch()
     machines.remove_old(tmp_path)

@@ -203,6 +203,7 @@ def _rows(
             machines, days = month.counts[key]
             left = max(0, sum(days) - time)
             more, default = _more(months, month, key, days, left, cell, defaults, k)
+            machines = machines if is_shared else max(machines, hosts)
             hosts = min(hosts, machines)
             numbers = (machines, time + left, time, energy, more, default, hosts, shared)
             yield (*cell.family, *key[2:]), numbers

@@ -153,8 +153,10 @@ class FleetEstimate:
         is_shared = len(keys) > 1 or cell.key.autres
         for key, count, (hosts, time, energy) in zip(keys, counts, parts, strict=True):
             share = sum(count.milliseconds) / whole
-            hosts = min(hosts, count.machines)
-            part = _Part(key, *count, cell, hosts, time, energy, share, is_shared)
+            # Counts are of today, a cell is of its month: who left it since was in service then.
+            machines = count.machines if is_shared else max(count.machines, hosts)
+            of_cell = cell, min(hosts, machines), time, energy, share, is_shared
+            part = _Part(key, machines, count.milliseconds, *of_cell)
             if cell.key.device_class == key.device_class and cell.is_sample and cell.milliseconds:
                 yield _row(part, self._by_cell(part, cell, left))
             else:

@@ -293,6 +293,7 @@ import os, sys, shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from tests.support.killing import dies_at, in_child, lines_of
+from veilleuse.collector import clock
 from veilleuse.collector.enrolment import ca_rotation
 from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.errors import AdminError
@@ -318,7 +319,7 @@ killed = 0
 for name, path in after.items():
     ready = place / name
     ready.mkdir()
-    create(ready, real_now())
+    create(ready, clock.now())
     for earlier in path[:-1]:
         Authority(ready, Pki()).change(steps[earlier])
     before = state(Authority(ready, Pki()))

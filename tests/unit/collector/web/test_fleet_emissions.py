@@ -146,9 +146,9 @@ def test_series_stay_within_their_bound(data, monkeypatch):
 def test_a_closed_year_is_as_frozen(place, veilleuse):
     """A year closed on the basis of its months would differ from its report where factors changed since."""
     with Filled(place.data_dir) as store:
-        publish_months(store, date(YEAR + 1, 3, 1))
+        publish_months(store, date(YEAR + 1, 1, 20))
     told(veilleuse, "close", str(YEAR))
-    found = read(place.data_dir, FleetEmissionsReader(), date(YEAR + 1, 3, 1))
+    found = read(place.data_dir, FleetEmissionsReader(), date(YEAR + 1, 1, 20))
     shown = report(veilleuse, "--group-by", ",".join(GROUPING))
     assert shown["report"]["state"] == "closed_provisional"
     year = told_of(found, c.FLEET_YEAR_ENERGY, c.FLEET_YEAR_EMISSIONS, "year")

@@ -40,7 +40,7 @@ def fill(data: Filled, pcs: int, own: int | None) -> None:
     for number in range(pcs + 1):
         population = Population.WORKSTATION if number else Population.SERVER
         form = DeviceClass.TOWER if number else DeviceClass.SERVER
-        host = data.add_host(population, form, enrolled_on=date(2020, 1, 1))
+        host = data.add_host(population, form, enrolled_on=OCTOBER)
         records = []
         for day in range(31):
             on = cell(State.ON_IDLE, HOUR, Band.NIGHT, busy_ratio=0.01)
