@@ -49,7 +49,6 @@ from veilleuse.collector.release.rows import (
     split_at_home,
 )
 from veilleuse.wire.ladder import MEASURED, Method
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 HIDDEN: Final = frozenset({Detail.METHODS, Detail.DERIVED})
 """Details that a row with machines under the rule of disclosure does not show."""
@@ -208,7 +207,7 @@ class _Sum:
         key, measured = row.key, row.measured
         if row.source is Source.DECLARED:
             self.is_declared = True
-            self.declared_millijoules += _declared_part(row)
+            self.declared_millijoules += row.declared_millijoules
         if key.device_class != MONITOR or not self.has_machines:
             if key.device_class != MONITOR and not self.has_machines:
                 self.has_machines = True  # a machine and its screens count once
@@ -218,12 +217,12 @@ class _Sum:
             self.hosts[part] += row.hosts
             self.machines[part] += row.machines
             if measured is None:
-                self.pcs[part] += _pcs(part, row)
+                self.pcs[part] += row.pcs_in(part)
         context = key.power_context or PowerContext.OWN_SITE
         self.places[Place(key.entity or "", "", key.zone, key.population, context)] += row.energy_millijoules
         if measured is None:
             self.is_ruled = True
-            self.sampled.add(_representativeness(row))
+            self.sampled.add(row.representativeness)
             return
         self.methods.update(measured.methods)
         self.imputed += measured.imputed_millijoules
@@ -334,7 +333,7 @@ def sum_fleet(
     for month, rows in months:
         inside = [(row.key, row) for row in rows if is_inside(row.key, query.entities)]
         since = since or (month.first if inside else None)
-        declared |= {str(key.device_class) for key, row in inside if _declared_part(row)}
+        declared |= {str(key.device_class) for key, row in inside if row.declared_millijoules}
         homes |= {_home_share(row.key, row.home) for _, row in inside if row.home is not None}
         if is_observed:
             inside, cut = observed_rows(inside, query)
@@ -354,26 +353,6 @@ def sum_fleet(
     return PeriodFigures(
         part.first, part.end, shown, memo, total, (), tuple(sorted(homes)), (), since, frozenset(declared)
     )
-
-
-def _pcs(part: Slice, row: FleetRow) -> int:
-    """Return the PCs in service of a row; of screens, as many as have the time of theirs."""
-    days = (part.end - part.first).days
-    whole = row.fleet_milliseconds // (days * MILLISECONDS_PER_DAY)
-    return max(1, whole) if row.key.device_class == MONITOR else row.machines
-
-
-def _declared_part(row: FleetRow) -> int:
-    return row.default_millijoules if row.source is Source.DECLARED else 0
-
-
-def _representativeness(row: FleetRow) -> Representativeness:
-    """Return how far measured machines represent the others, where the roll-out was random."""
-    if not row.extrapolated_millijoules:
-        return Representativeness.CENSUS
-    if row.source in (Source.OWN, Source.BRANCH):
-        return Representativeness.DEMONSTRATED
-    return Representativeness.NOT_DEMONSTRATED
 
 
 def _group(key: GroupKey, query: Query) -> GroupKey:

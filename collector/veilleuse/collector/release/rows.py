@@ -16,11 +16,15 @@ from datetime import date
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.account.row import RoomParts
+from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.fleet.census import at_default_context
+from veilleuse.collector.fleet.estimate import Representativeness
+from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.publications import FigureFormat, PublicationKind
 from veilleuse.collector.model.query import GroupKey, Query, is_within
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population, Word
 
 MILLION: Final = 1_000_000
@@ -112,6 +116,25 @@ class FleetRow:
     def energy_millijoules(self) -> int:
         """Known and extrapolated energy."""
         return self.known_millijoules + self.extrapolated_millijoules
+
+    @property
+    def declared_millijoules(self) -> int:
+        """Part of its energy that a declared power gives."""
+        return self.default_millijoules if self.source is Source.DECLARED else 0
+
+    @property
+    def representativeness(self) -> Representativeness:
+        """How far measured machines represent the others, where the roll-out was random."""
+        if not self.extrapolated_millijoules:
+            return Representativeness.CENSUS
+        if self.source in (Source.OWN, Source.BRANCH):
+            return Representativeness.DEMONSTRATED
+        return Representativeness.NOT_DEMONSTRATED
+
+    def pcs_in(self, part: Slice) -> int:
+        """Return the PCs in service in a month; of screens, as many as have the time of theirs."""
+        whole = self.fleet_milliseconds // ((part.end - part.first).days * MILLISECONDS_PER_DAY)
+        return max(1, whole) if self.key.device_class == MONITOR else self.machines
 
     @property
     def pool(self) -> tuple[object, ...]:

@@ -9,22 +9,80 @@ only a machine of other watts is silent, more could be told than in other months
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
 from statistics import median_low
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.account.group_sums import Tally, sum_tallies
 from veilleuse.collector.disclosure.parts import Part, spent_of
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import KNOWN_STATES, REST_STATES
 from veilleuse.collector.shipped_tables import STATE_POWERS
-from veilleuse.wire.units import MICROWATTS_PER_WATT, MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MICROWATTS_PER_WATT, MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import DeviceClass, State
 
 Usual: TypeAlias = Mapping[tuple[Part, State], float]
 """Part and state that most machines of a class have → watts."""
 _OF_NO_MODEL: Final = 1e6
 """Watts that no model has: those of a state in which the class is metered."""
+K = TypeVar("K")
+
+
+LITTLE: Final = 2
+"""Least ratio of time at rest to its correction; below it, all known time is corrected."""
+
+
+def round_to_machine_days(tally: Tally, k: int) -> Tally:
+    """Return the tally with its known time rounded to 24 h × machines, where 1 to k − 1 machines were silent.
+
+    Known time is never above enrolled time. Time at rest takes the difference, and its energy in proportion.
+    Watts stay the same: otherwise a model's watts would reveal the time.
+    """
+    machines = machines_of_row(tally.hosts, tally.enrolled, k)
+    known = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in KNOWN_STATES)
+    step = len(machines) * MILLISECONDS_PER_DAY
+    if not known or tally.may_publish_silence(machines, k):
+        return tally
+    target = max(1, (known + step // 2) // step) * step
+    enrolled = sum(tally.enrolled[one] for one in machines)
+    if target > enrolled:
+        target = target - step or enrolled  # enrolled for less than a day each: never 0
+    rest = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in REST_STATES)
+    states = REST_STATES if rest > LITTLE * abs(target - known) else KNOWN_STATES
+    return _add_time(tally, states, target - known, rest if states is REST_STATES else known)
+
+
+def _add_time(tally: Tally, states: frozenset[State], more: int, of: int) -> Tally:
+    """Add `more` milliseconds to the `of` milliseconds of these states, in proportion."""
+
+    def changed(value: int) -> int:
+        return value * (of + more) // of
+
+    times = {key: sums for key, sums in tally.states.items() if key[1] in states}
+    whole = _in_proportion({key: sums.milliseconds for key, sums in times.items()}, of, more)
+    found = replace(tally)
+    found.states = tally.states | {
+        key: replace(sums.share(changed), milliseconds=whole[key]) for key, sums in times.items()
+    }
+    found.energies = dict(tally.energies)
+    for key, energy in tally.energies.items():
+        if key[3] in states:
+            found.energies[key] = replace(energy.share(changed), milliseconds=energy.milliseconds)
+    # A month pairs methods' times with states in order: the time with an energy is scaled as a whole.
+    derived = {key: energy.milliseconds for key, energy in found.energies.items()}
+    known = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in KNOWN_STATES)
+    for key, milliseconds in _in_proportion(derived, known, more).items():
+        found.energies[key] = replace(found.energies[key], milliseconds=milliseconds)
+    return found
+
+
+def _in_proportion(values: Mapping[K, int], of: int, more: int) -> Mapping[K, int]:
+    """Multiply each value by (of + more) ÷ of, rounded so that the sum is too."""
+    ends: Sequence[int] = [end * (of + more) // of for end in accumulate(values.values(), initial=0)]
+    return {key: after - before for key, (before, after) in zip(values, pairwise(ends), strict=True)}
 
 
 def machines_of_row(heard: Collection[HostId], enrolled: Collection[HostId], k: int) -> frozenset[HostId]:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping, 
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
-from itertools import accumulate, combinations, pairwise
+from itertools import combinations
 from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.account.group_sums import (
@@ -57,8 +57,6 @@ from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.query import AUTRES, GroupKey, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import (
-    KNOWN_STATES,
-    REST_STATES,
     Detail,
     EnergyClass,
     EnergyKey,
@@ -67,66 +65,17 @@ from veilleuse.collector.model.sums import (
 )
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports.store import DataReader
-from veilleuse.collector.release.silence import as_if_heard, machines_of_row, silent_watts
+from veilleuse.collector.release.silence import (
+    as_if_heard,
+    machines_of_row,
+    round_to_machine_days,
+    silent_watts,
+)
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
 K = TypeVar("K")
-LITTLE: Final = 2
-"""Least ratio of time at rest to its correction; below it, all known time is corrected."""
-
-
-def round_to_machine_days(tally: Tally, k: int) -> Tally:
-    """Return the tally with its known time rounded to 24 h × machines, where 1 to k − 1 machines were silent.
-
-    Known time is never above enrolled time. Time at rest takes the difference, and its energy in proportion.
-    Watts stay the same: otherwise a model's watts would reveal the time.
-    """
-    machines = machines_of_row(tally.hosts, tally.enrolled, k)
-    known = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in KNOWN_STATES)
-    step = len(machines) * MILLISECONDS_PER_DAY
-    if not known or tally.may_publish_silence(machines, k):
-        return tally
-    target = max(1, (known + step // 2) // step) * step
-    enrolled = sum(tally.enrolled[one] for one in machines)
-    if target > enrolled:
-        target = target - step or enrolled  # enrolled for less than a day each: never 0
-    rest = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in REST_STATES)
-    states = REST_STATES if rest > LITTLE * abs(target - known) else KNOWN_STATES
-    return _add_time(tally, states, target - known, rest if states is REST_STATES else known)
-
-
-def _add_time(tally: Tally, states: frozenset[State], more: int, of: int) -> Tally:
-    """Add `more` milliseconds to the `of` milliseconds of these states, in proportion."""
-
-    def changed(value: int) -> int:
-        return value * (of + more) // of
-
-    times = {key: sums for key, sums in tally.states.items() if key[1] in states}
-    whole = _in_proportion({key: sums.milliseconds for key, sums in times.items()}, of, more)
-    found = replace(tally)
-    found.states = tally.states | {
-        key: replace(sums.share(changed), milliseconds=whole[key]) for key, sums in times.items()
-    }
-    found.energies = dict(tally.energies)
-    for key, energy in tally.energies.items():
-        if key[3] in states:
-            found.energies[key] = replace(energy.share(changed), milliseconds=energy.milliseconds)
-    # A month pairs methods' times with states in order: the time with an energy is scaled as a whole.
-    derived = {key: energy.milliseconds for key, energy in found.energies.items()}
-    known = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in KNOWN_STATES)
-    for key, milliseconds in _in_proportion(derived, known, more).items():
-        found.energies[key] = replace(found.energies[key], milliseconds=milliseconds)
-    return found
-
-
-def _in_proportion(values: Mapping[K, int], of: int, more: int) -> Mapping[K, int]:
-    """Multiply each value by (of + more) ÷ of, rounded so that the sum is too."""
-    ends: Sequence[int] = [end * (of + more) // of for end in accumulate(values.values(), initial=0)]
-    return {key: after - before for key, (before, after) in zip(values, pairwise(ends), strict=True)}
-
-
 U_STEPS: Final = 20
 """Steps, from 0 to 1, of the relative standard uncertainty of a cell's energy.
 Rounding up hides each machine's method.
@@ -185,16 +134,11 @@ def build_month(
 
     Groups of different perimeters merge only where one perimeter cannot be made safe alone.
     """
-    cells: list[Group] = []
-    uses: list[Group] = []
-    whole: list[Group] = []
-    withheld: list[GroupKey] = []
-    hidden_cells: list[Hidden] = []
-    hidden_uses: list[Hidden] = []
+    cells, uses, whole, withheld = list[Group](), list[Group](), list[Group](), list[GroupKey]()
+    hidden_cells, hidden_uses = list[Hidden](), list[Hidden]()
     screens: dict[GroupKey, Callable[[GroupKey, Tally], DisclosureCell[GroupKey]]] = {}
-    # In the order of names: that of machines heard would tell who was not. Screens come after their PCs.
-    ordered = dict(sorted(_with_screens(groups).items(), key=lambda one: one[0].order))
-    for family in sorted(families(ordered), key=lambda one: one.key.device_class is not None):
+    # Screens come after their PCs.
+    for family in sorted(families(_with_screens(groups)), key=lambda one: one.key.device_class is not None):
         heard = {key: tally for key, tally in family.members.items() if tally.hosts}
         cell_of = screens.get(family.key, partial(_cell_of, rates_of(heard.values())))
         silent = silent_watts(family.members)
@@ -217,14 +161,11 @@ def build_month(
             ]
             hidden_cells += _hidden(family.key, rows)
             if not of_screens:
-                whole_month = {
-                    key: as_if_heard(merged[key], [silent[one] for one in inside])
-                    for key, inside in rows.items()
-                }
-                of_family, inside, level = _uses(merged, whole_month, rows, k, perimeter_of)
+                as_if = {key: as_if_heard(merged[key], (silent[one] for one in rows[key])) for key in rows}
+                of_family, inside, level = _uses(merged, as_if, rows, k, perimeter_of)
                 uses += of_family
-                of_its_screens = family.key._replace(device_class=EnergyClass.MONITOR.value)
-                screens[of_its_screens] = _cells_of_screens(heard, groups, rows, inside, level)
+                its_screens = family.key._replace(device_class=EnergyClass.MONITOR.value)
+                screens[its_screens] = _cells_of_screens(heard, groups, rows, inside, level)
                 hidden_uses += _hidden(family.key, inside)
                 whole.append(_whole(family.key, merged.values(), k))
     return Month(
@@ -241,6 +182,7 @@ def build_month(
 def _with_screens(groups: Mapping[GroupKey, Tally]) -> dict[GroupKey, Tally]:
     """Return the groups, with the enrolled PCs of each entity in its group of screens.
 
+    They are in the order of names: that of machines heard would tell who was not.
     Which PCs have a screen is known of those heard alone: a place with PCs has a group also where none was.
     """
     found = dict(groups)
@@ -250,7 +192,7 @@ def _with_screens(groups: Mapping[GroupKey, Tally]) -> dict[GroupKey, Tally]:
             more = replace(found.get(of_screens, Tally()))
             more.enrolled = more.enrolled + tally.enrolled
             found[of_screens] = more
-    return found
+    return dict(sorted(found.items(), key=lambda one: one[0].order))
 
 
 def _listed(

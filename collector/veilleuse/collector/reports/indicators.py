@@ -112,9 +112,8 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
     places = sources.reader.places()
     cache = PublicationCache(FORM, sources.published, publish_nothing, query.k_anonymity)
     published = PublicationCache(INDICATORS, sources.published, publish_nothing, query.k_anonymity)
-    seen: list[MonthStatus] = []
     populations = sorted({population for population, _ in places if population not in EXEMPT})
-    since = months_before(query.today, RetentionSettings().pc_monthly_months)
+    since, seen = months_before(query.today, RetentionSettings().pc_monthly_months), list[MonthStatus]()
     months_read = _months(cache, stretches, query.entities, populations, sources, since, seen)
     released = sum_uses(months_read, query)
     parts = [one for stretch in stretches for one in stretch.months]
@@ -130,13 +129,12 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
         for one in slices(query.first, query.end, by_month=True)
         if is_month(one) and any(of.is_of_older_rule(one.first, one.end) for of in (cache, published))
     ]
-    head: dict[str, Value] = {BASIS: Basis.RELEASED.value}
-    if whole:  # otherwise servers are of the present day, and each row has the months of its own
-        head[RELEASED_UNTIL] = parts[-1].end.isoformat()
+    # Otherwise servers are of the present day, and each row has the months of its own.
+    until = {RELEASED_UNTIL: parts[-1].end.isoformat()} if whole else {}
     return IndicatorSums(
         tuple(sorted((*servers, *released), key=lambda group: group.key.order)),
         tuple(withheld_rows(seen, older, query.today, query, places)),
-        head,
+        {BASIS: Basis.RELEASED.value, **until},
         indicators_report.RELEASED_NOTES if populations or released else (),
         tuple(months),
         rows,

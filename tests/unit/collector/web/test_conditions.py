@@ -222,8 +222,8 @@ def reasons_in_code() -> set[str]:
     for file in (ROOT / "collector/veilleuse").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in makers:
-                said = [one.value for one in node.args if isinstance(one, ast.Constant)]
-                found |= {one for one in said if re.fullmatch("[a-z_]+", str(one))}
+                said = [str(one.value) for one in node.args if isinstance(one, ast.Constant)]
+                found |= {one for one in said if re.fullmatch("[a-z_]+", one)}
     return found
 
 
