@@ -21,6 +21,7 @@ makes that fail."""
 WRITES_BEFORE, EVERY = 300, 100
 
 
+@pytest.mark.machine_date  # libfiu takes the place of libfaketime
 @pytest.mark.promise("R5", "R18")
 def test_fsyncs_and_writes_fail(tmp_path, figure):
     """With 2 % of fsyncs and 1 % of writes failing, no acknowledged record is lost, the collector goes on,
