@@ -171,8 +171,9 @@ def _trim(collector: Collector, day: date) -> None:
 
 
 def _rematch(collector: Collector, _: date) -> None:
-    """Match machines that enrolled after the inventory was imported."""
+    """Match machines that enrolled after the inventory was imported, and mark shared pseudonyms."""
     rematch(collector.operations.context)
+    collector.issuing.commit(collector.issuing.registry.mark_shared_pseudonyms)
 
 
 _TASKS: Final[Mapping[str, Callable[[Collector, date], None]]] = {

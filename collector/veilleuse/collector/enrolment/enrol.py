@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from collections.abc import Callable
@@ -24,11 +25,14 @@ from veilleuse.collector.enrolment.tokens import (
 )
 from veilleuse.collector.enrolment.x509 import public_key_sha256, read_request
 from veilleuse.collector.errors import CollectorError, EnrolmentRefused, StoreFailing
+from veilleuse.collector.model.clones import log_facts
 from veilleuse.collector.model.hosts import Certificate, CertificateChain, Host, HostStatus, Token
 from veilleuse.collector.model.records import AgentId
 from veilleuse.wire.limits import AGENT_ID_BYTES
 from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Population
+
+log = logging.getLogger(__name__)
 
 PENDING_RETRY_MILLISECONDS: Final = 15 * MILLISECONDS_PER_MINUTE
 PSEUDONYM_BYTES: Final = 32
@@ -224,6 +228,12 @@ class HostPlacement:
         )
         if chassis or smbios:
             registry.put_pseudonyms(agent_id, chassis, smbios)
+            if registry.has_twin(agent_id):
+                registry.mark_shared_pseudonyms()
+                log.info(
+                    "a machine installed again, or two identities in use: 'veilleuse doctor' tells from tomorrow",
+                    extra=log_facts(population, agent_id),
+                )
         name = application.host_name
         if population is Population.SERVER and name and _HOST_NAME.fullmatch(name):
             registry.put_name(agent_id, name)

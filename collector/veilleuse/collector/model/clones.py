@@ -7,14 +7,21 @@ older one is recognised. Two cases are certain. Answers were lost, and nothing w
 is newer than the stored one, because the collector was restored. Any other older nonce comes from a machine
 that was set back, or from a clone. Its holder waits. If the holder of the newest nonce calls again, the
 waiting one is a clone. If nobody else calls during the wait, the machine was set back, and is served.
+
+Two identities with one pseudonym are one device, or a copy: which of both is told by their contacts alone.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from enum import StrEnum
 from typing import Final
 
+from veilleuse.collector.model.hosts import Host, HostStatus
+from veilleuse.collector.model.records import DataKind
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population
 
@@ -36,6 +43,12 @@ _WAITS_MILLISECONDS: Final = {Population.SERVER: MILLISECONDS_PER_DAY}
 _LONG_WAIT_MILLISECONDS: Final = 7 * MILLISECONDS_PER_DAY
 _LOOKS: Final = 96
 """Number of retries during a wait: a server every 15 minutes, another machine every 105."""
+SHARED_PSEUDONYMS: Final = "shared_pseudonyms"
+"""Key in the table meta: groups of host ids with one pseudonym, JSON; no pseudonym itself."""
+IN_USE_DAYS: Final = 30
+"""An identity without a contact for more days is not in use."""
+_EPOCH: Final = date(1970, 1, 1).toordinal()
+_NEVER: Final = date.max.toordinal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +140,39 @@ def unpack_nonces(row: bytes) -> tuple[bytes, ...]:
     """Split the result of `packed`."""
     parts = (row[at : at + INSTANCE_ID_BYTES] for at in range(0, len(row), INSTANCE_ID_BYTES))
     return tuple(b"" if nonce == _EMPTY else nonce for nonce in parts)
+
+
+def find_twins(hosts: Iterable[Host], kind: DataKind, today: date) -> tuple[Host, ...]:
+    """Return the hosts whose pseudonym another host has, both in use on a UTC day.
+
+    Both are active and made contact in the last 30 days, and on a day after the later one enrolled: the old
+    identity of a machine that was installed again never does.
+    """
+    known = {host.host_id: host for host in hosts if host.status is HostStatus.ACTIVE}
+    found: set[int] = set()
+    for group in json.loads(kind.extra.get(SHARED_PSEUDONYMS, "[]")):
+        shared = sorted((known[one] for one in group if one in known), key=lambda host: host.enrolled_on)
+        found |= _find_used_together(shared, today.toordinal() - IN_USE_DAYS)
+    return tuple(host for host in known.values() if host.host_id in found)
+
+
+def _find_used_together(hosts: Sequence[Host], oldest: int) -> set[int]:
+    """Return their host ids. `hosts`: in the order of enrolment. `oldest`: first day number that counts."""
+    since = [max(host.enrolled_on.toordinal() + 1, oldest) for host in hosts]
+    heard = [_EPOCH + (host.last_contact_unix_milliseconds or 0) // MILLISECONDS_PER_DAY for host in hosts]
+    found: set[int] = set()
+    newest = 0
+    for host, begins, day in zip(hosts, since, heard, strict=True):
+        if begins <= min(day, newest):
+            found.add(host.host_id)
+        newest = max(newest, day)
+    first = _NEVER
+    for host, begins, day in reversed(list(zip(hosts, since, heard, strict=True))):
+        if first <= day:
+            found.add(host.host_id)
+        if begins <= day:
+            first = begins
+    return found
 
 
 def log_facts(population: Population, agent_id: bytes) -> dict[str, str]:

@@ -173,6 +173,12 @@ class Registry(Protocol):
     def put_pseudonyms(self, agent_id: AgentId, chassis: bytes, smbios: bytes) -> None:
         """Store pseudonyms; each has 32 bytes, or is empty when not given."""
 
+    def has_twin(self, agent_id: AgentId) -> bool:
+        """Return whether another host has one of its pseudonyms."""
+
+    def mark_shared_pseudonyms(self) -> None:
+        """Store which hosts share a pseudonym, for `find_twins`."""
+
     def names(self) -> dict[AgentId, str]:
         """Return the names of hosts with one. The caller writes the reason of the access to the journal."""
 

@@ -39,6 +39,7 @@ from veilleuse.collector.cli.doctor.storage import (
 )
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.logs import product_version
+from veilleuse.collector.model.clones import SHARED_PSEUDONYMS
 from veilleuse.collector.model.hosts import Certificate, HostStatus
 from veilleuse.collector.model.records import AgentId, DaySize, HostId, ValidPush
 from veilleuse.collector.settings import CollectorSettings
@@ -290,6 +291,29 @@ def test_conflicts_copies_and_waiting_machines(tmp_path):
         assert host.agent_id.hex()[:12] in conflict
     assert "1 machine(s) wait for approval" in waiting
     assert found(check_identities, settings)[-1] == ("good", "5 machine(s), 1 of them copies of another; ")
+
+
+def test_identities_with_one_pseudonym(tmp_path):
+    """Two identities in use with one pseudonym are named; after one is forgotten, nothing of it is left."""
+    settings = directory(tmp_path)
+
+    def marked(registry: Any, host: HostId) -> None:
+        registry.put_pseudonyms(registry.host(host).agent_id, b"\xaa" * 32, b"")
+        registry.mark_shared_pseudonyms()
+
+    machine(settings)
+    first = machine(settings, marked)
+    assert warnings(check_identities, settings) == []
+    second = machine(settings, marked)
+    (told,) = warnings(check_identities, settings)
+    assert told.startswith("2 identities in use have the serial number or UUID of another one: ")
+    with open_collector(settings) as collector:
+        one, other = (collector.store.registry.host(host) for host in (first, second))
+        assert one.agent_id.hex()[:12] in told
+        assert other.agent_id.hex()[:12] in told
+        collector.operations.perform("host_forget", {"host": one.agent_id.hex(), "who": "ops", "why": "test"})
+        assert SHARED_PSEUDONYMS not in collector.store.registry.data_kind().extra
+    assert warnings(check_identities, settings) == []
 
 
 def test_what_waits_on_the_machines(tmp_path):

@@ -29,7 +29,9 @@ from veilleuse.collector.enrolment.service import _log_joined
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.enrolment.x509 import read_request
 from veilleuse.collector.errors import DataDirectoryError, EnrolmentRefused, NotAuthorised
+from veilleuse.collector.model.clones import find_twins
 from veilleuse.collector.model.hosts import Caller, CertificateChain, HostStatus
+from veilleuse.collector.store import open_reader
 from veilleuse.wire.renewal import renew_expired_message
 from veilleuse.wire.vocabulary import Population
 
@@ -194,6 +196,68 @@ def test_names_stay_apart(desk, caplog):
     assert classroom.host.agent_id.hex() not in logged
     journal = store.identity.connection.execute("SELECT who, what, why FROM journal").fetchall()
     assert [tuple(row) for row in journal] == [("ops", f"name of {server.host.agent_id.hex()}", "test")]
+
+
+@pytest.mark.parametrize("population", ["server", "workstation"])
+def test_two_identities_in_use_with_one_pseudonym(desk, caplog, population):
+    """They are told once both called on a day after the second enrolled, until one is revoked or silent.
+
+    A machine that was installed again is not told: its old identity calls no more."""
+    settings = desk.collector.settings
+
+    def enrol(**marks: bytes) -> EnrolResult:
+        return desk.join(desk.token(population=population), new_key(), **marks)
+
+    def call(*joined: EnrolResult) -> None:
+        registry, now = desk.issuing.registry, round(desk.now.timestamp() * 1000)
+        for one in joined:
+            desk.issuing.commit(
+                lambda one=one: registry.record_hello(
+                    one.host.host_id, facts_wire=None, health_wire=None, now_unix_milliseconds=now
+                )
+            )
+
+    def told() -> set[bytes]:
+        with open_reader(settings.data_dir) as store:
+            twins = find_twins(store.data.hosts(), store.data.data_kind(), desk.now.date())
+        return {one.agent_id for one in twins}
+
+    serial, board = b"\xaa" * 32, b"\xbb" * 32
+    old, silent = enrol(chassis_pseudonym=serial), enrol(smbios_pseudonym=board)
+    enrol(), enrol(chassis_pseudonym=b"\xcc" * 32)  # without pseudonyms, nothing is claimed
+    call(old, silent)
+    assert "two identities in use" not in caplog.text
+    desk.now += timedelta(days=3)
+    call(old, silent)
+    with caplog.at_level(logging.INFO, "veilleuse"):
+        new, reinstalled = (
+            enrol(chassis_pseudonym=serial, smbios_pseudonym=b"\xdd" * 32),
+            enrol(smbios_pseudonym=board),
+        )
+    assert caplog.text.count("two identities in use") == 2
+    shown = str([vars(record) for record in caplog.records])
+    assert (new.host.agent_id.hex() in shown) is (population == "server")
+    call(old, new, reinstalled)
+    assert told() == set(), "on the day of the second enrolment"
+    desk.now += timedelta(days=1)
+    call(old, new, reinstalled)
+    both = {old.host.agent_id, new.host.agent_id}
+    assert told() == both
+    assert serial not in b"".join(path.read_bytes() for path in settings.data_dir.glob("data.db*"))
+    desk.set(old, HostStatus.SUSPENDED)
+    assert told() == set()
+    desk.set(old, HostStatus.ACTIVE)
+    assert told() == both
+    desk.now += timedelta(days=30)
+    call(new)
+    assert told() == both
+    desk.now += timedelta(days=1)
+    call(new)
+    assert told() == set(), "the old one is silent"
+    call(old)
+    assert told() == both
+    desk.set(old, HostStatus.REVOKED)
+    assert told() == set()
 
 
 def test_approval_after_days(desk):

@@ -15,7 +15,7 @@ from tests.support.filled import METER, Filled, cell, clock, minutes_of_server
 from tests.support.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.web.metrics import snapshot
-from veilleuse.wire.vocabulary import DeviceClass, State
+from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 HOUR = 3_600_000
@@ -53,6 +53,23 @@ def test_pages_agree_on_silence(
     assert (WAITING in texts["/serveurs"]) is not is_judged
     assert "10 novembre 2026, 08:00" in texts["/serveurs"], "07:00 UTC"
     assert "Heures locales (Europe/Paris)" in texts["/serveur"]
+
+
+def test_identities_with_one_pseudonym_are_counted(tmp_path: Path):
+    """Parc counts the identities in use with one pseudonym, and names none."""
+    with Filled(tmp_path / "data", clock=NOW.timestamp) as data:
+        registry = data.store.registry
+        hosts = [data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP) for _ in range(3)]
+        ids = [registry.host(host).agent_id for host in hosts]
+        for agent_id in ids[:2]:
+            registry.put_pseudonyms(agent_id, b"\xaa" * 32, b"")
+        with Reading(data, clock=NOW.timestamp) as reading:
+            assert "numéro de série" not in plain(reading.get("/parc?lang=fr").text)
+        registry.mark_shared_pseudonyms()
+        with Reading(data, clock=NOW.timestamp) as reading:
+            page = reading.get("/parc?lang=fr").text
+    assert "2 identités en service ont le numéro de série ou l’UUID d’une autre" in plain(page)
+    assert not any(agent_id.hex()[:12] in page for agent_id in ids)
 
 
 def test_hours_of_all_servers_are_those_of_the_day(tmp_path: Path):

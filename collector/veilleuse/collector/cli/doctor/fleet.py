@@ -17,6 +17,7 @@ from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc import START, ask
 from veilleuse.collector.logs import product_version
+from veilleuse.collector.model.clones import find_twins
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Silence, SilenceLevel, judge_of, sentence_of
@@ -137,8 +138,9 @@ def check_balance(settings: CollectorSettings) -> Iterator[Finding]:
 
 
 def check_identities(settings: CollectorSettings) -> Iterator[Finding]:
-    """Report identities with two holders, machines that wait for approval, and copies."""
-    hosts = _hosts(settings)
+    """Report identities with two holders or one pseudonym, machines that wait for approval, and copies."""
+    with open_reader(settings.data_dir) as store:
+        hosts, kind = store.data.hosts(), store.data.data_kind()
     disputed = [host for host in hosts if host.conflicts and host.status is not HostStatus.REVOKED]
     pending = [host for host in hosts if host.status is HostStatus.PENDING]
     copies = sum(host.copy_of is not None for host in hosts)
@@ -149,6 +151,14 @@ def check_identities(settings: CollectorSettings) -> Iterator[Finding]:
             f"{len(disputed)} machine(s) share their identity with another holder: {names_of(disputed)}",
             "'veilleuse hosts list --conflicts'; find out which machine is the right one, revoke the "
             "identity, enrol that machine again",
+        )
+    if twins := find_twins(hosts, kind, clock.now().date()):
+        yield Finding(
+            "identities",
+            "warning",
+            f"{len(twins)} identities in use have the serial number or UUID of another one: {names_of(twins)}",
+            "one machine with two agents, a copy, or a number that its maker gave twice: revoke those too many "
+            "('veilleuse hosts revoke')",
         )
     if pending:
         yield Finding(

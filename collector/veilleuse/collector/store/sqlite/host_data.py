@@ -24,6 +24,7 @@ from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.inspect import utilities
+from veilleuse.collector.store.sqlite.registry_rows import mark_shared
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 SLICE_ROWS: Final = 400
@@ -110,6 +111,7 @@ class SqliteHostEraser:
             connection.execute("DELETE FROM hosts WHERE host_id = :host", of_host)
             connection.execute(_HIGHEST, {"key": LAST_FORGOTTEN, **of_host})
             self._forget_names(host, agent_id_sha256)
+            mark_shared(self._data, self._identity)
         self._data.forget()
         self._to_compact = True
         return True

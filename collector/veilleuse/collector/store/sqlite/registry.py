@@ -385,6 +385,20 @@ class SqliteRegistry:
         )
         self._identity.write(sql, agent_id, chassis, smbios)
 
+    def has_twin(self, agent_id: AgentId) -> bool:
+        """Return whether another host has one of its pseudonyms."""
+        sql = (
+            "SELECT 1 FROM pseudonyms AS own JOIN pseudonyms AS other ON own.agent_id <> other.agent_id"
+            " AND (own.chassis_pseudonym = other.chassis_pseudonym AND own.chassis_pseudonym <> x''"
+            " OR own.smbios_pseudonym = other.smbios_pseudonym AND own.smbios_pseudonym <> x'')"
+            " WHERE own.agent_id = ? LIMIT 1"
+        )
+        return self._identity.row(sql, agent_id) is not None
+
+    def mark_shared_pseudonyms(self) -> None:
+        """Store which hosts share a pseudonym: see find_twins."""
+        registry_rows.mark_shared(self._data, self._identity)
+
     def names(self) -> dict[AgentId, str]:
         """Return the names of hosts that gave one. The caller writes the reason to the journal."""
         rows = self._identity.rows("SELECT agent_id, host_name FROM names")

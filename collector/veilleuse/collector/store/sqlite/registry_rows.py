@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from datetime import date
 from typing import Any, Final
 
+from veilleuse.collector.model.clones import SHARED_PSEUDONYMS
 from veilleuse.collector.model.hosts import (
     AppliedConfiguration,
     AppliedState,
@@ -70,6 +73,21 @@ def read_data_kind(connection: sqlite3.Connection) -> DataKind:
         schema_version=version,
         extra=meta,
     )
+
+
+def mark_shared(data: Database, identity: Database) -> None:
+    """Store in data.db which hosts share a pseudonym, by their ids; no pseudonym leaves identity.db."""
+    hosts = dict(data.rows("SELECT agent_id, host_id FROM hosts"))
+    groups: set[tuple[int, ...]] = set()
+    for name in ("chassis_pseudonym", "smbios_pseudonym"):
+        of_mark: defaultdict[bytes, list[int]] = defaultdict(list)
+        for mark, agent_id in identity.rows(f"SELECT {name}, agent_id FROM pseudonyms WHERE {name} <> x''"):
+            if agent_id in hosts:
+                of_mark[mark].append(hosts[agent_id])
+        groups.update(tuple(sorted(group)) for group in of_mark.values() if len(group) > 1)
+    data.write("DELETE FROM meta WHERE key = ?", SHARED_PSEUDONYMS)
+    if groups:
+        data.write("INSERT INTO meta VALUES (?, ?)", SHARED_PSEUDONYMS, json.dumps(sorted(groups)))
 
 
 MARK_HOST: Final = (

@@ -14,6 +14,7 @@ from datetime import date
 from typing import Final
 
 from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.model.clones import find_twins
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.inventory import Asset, Doubt
 from veilleuse.collector.ports.directory import ReadStore
@@ -62,6 +63,7 @@ def _page(store: ReadStore, look: Look, silences: tuple[str, ...], waiting: tupl
     w = look.w
     hosts = [one for one in store.data.hosts() if one.status is not HostStatus.REVOKED]
     assets, doubts = store.inventory.assets(), store.inventory.doubts()
+    twins = len(find_twins(hosts, store.data.data_kind(), look.today))
     imported = store.inventory.inventory_imported_on()
     in_service = [one for one in assets if _serves(one, look.today)]
     return ParkPage(
@@ -72,7 +74,7 @@ def _page(store: ReadStore, look: Look, silences: tuple[str, ...], waiting: tupl
         waiting,
         _sources(hosts, w),
         _versions(hosts, w),
-        tuple(_waiting(hosts, assets, doubts, w)),
+        tuple(_waiting(hosts, twins, assets, doubts, w)),
     )
 
 
@@ -143,7 +145,7 @@ def _versions(hosts: Iterable[Host], w: Words) -> Grid | None:
 
 
 def _waiting(
-    hosts: Iterable[Host], assets: Iterable[Asset], doubts: Iterable[Doubt], w: Words
+    hosts: Iterable[Host], twins: int, assets: Iterable[Asset], doubts: Iterable[Doubt], w: Words
 ) -> Iterable[str]:
     pending = [one for one in hosts if one.status is HostStatus.PENDING]
     if clones := sum(one.copy_of is not None for one in pending):
@@ -152,6 +154,8 @@ def _waiting(
         yield w.count("park.pending", others)
     if disputed := sum(bool(one.conflicts) for one in hosts):
         yield w.count("park.disputed", disputed)
+    if twins:
+        yield w.count("park.twins", twins)
     if review := len(tuple(doubts)):
         yield w.count("park.review", review)
     if absent := sum(one.absent_since is not None and one.out_of_service_on is None for one in assets):
