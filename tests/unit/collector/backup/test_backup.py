@@ -369,7 +369,7 @@ def test_no_room_for_a_copy_is_said_before(tmp_path):
 
 
 def test_a_backup_that_fills_the_disk_leaves_no_copies(tmp_path, capsys):
-    """With a little less or more room than it needs, a backup is whole and noted, or nothing is left."""
+    """With a little less or more room than it needs, a backup is whole and noted, or nothing of it stays."""
     with tmpfs(tmp_path / "disk", 64) as disk:
         settings = directory(disk)
         config = tmp_path / "collector.toml"
