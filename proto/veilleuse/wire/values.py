@@ -32,6 +32,7 @@ GRID_ZONE: Final = r"[A-Z0-9]{2,3}(-[A-Z0-9]{1,8}){0,2}"
 GRID_SERIES: Final = r"[a-z][a-z0-9_]{1,39}"
 """Pattern of the name of a series of intensities."""
 _ZONE_NAME: Final = r"\w[\w .,'’()&-]{0,79}"
+_PROXY_EXAMPLE: Final = "http://proxy.example.org:3128"
 PROXY_PORT: Final = 3128
 """Port of a proxy that names none: Squid's."""
 
@@ -231,7 +232,7 @@ def parse_url(text: str) -> SplitResult:
 
     Raises ValueError that states what it must be.
     """
-    parts = _parse(text)
+    parts = _parse(text, "https://host.example.org")
     host = parts.hostname or ""
     if parts.scheme == "http" and not is_loopback(host):
         raise ValueError(f"http only to this machine, others can read it; use https for {host}")
@@ -240,9 +241,9 @@ def parse_url(text: str) -> SplitResult:
 
 def parse_proxy(text: str) -> SplitResult:
     """Split the URL of a proxy. Raises ValueError that states what it must be."""
-    parts = _parse(text)
+    parts = _parse(text, _PROXY_EXAMPLE)
     if parts.scheme != "http" or parts.path not in ("", "/"):
-        raise ValueError("write it like http://proxy.example.org:3128")
+        raise ValueError(f"write it like {_PROXY_EXAMPLE}")
     return parts
 
 
@@ -253,19 +254,19 @@ def origin_of(parts: SplitResult, port: int | None = None) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (f":{port}" if port else "")
 
 
-def _parse(text: str) -> SplitResult:
+def _parse(text: str, example: str) -> SplitResult:
     from urllib.parse import urlsplit
 
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise ValueError("it is no URL: write it like https://host.example.org") from error
+        raise ValueError(f"it is no URL: write it like {example}") from error
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("it holds neither a user nor a query: leave them out")
     # urlsplit drops line breaks, and accepts any letter in a host and a path
     plain = text.isascii() and text.isprintable() and not set(text) & set(' <>"\\^`{|}')
     known = parts.scheme in ("http", "https") and (is_host_name(host) or ":" in host)
     if not plain or not known or port == 0:
-        raise ValueError("write it like https://host.example.org")
+        raise ValueError(f"write it like {example}")
     return parts

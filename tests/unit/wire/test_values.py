@@ -114,5 +114,5 @@ def test_what_is_no_url(text):
     with pytest.raises(ValueError, match=r"https|neither a user") as caught:
         parse_url(text)
     assert "secret" not in str(caught.value)
-    with pytest.raises(ValueError, match=r"http|neither a user"):
+    with pytest.raises(ValueError, match=r"http://proxy.example.org:3128$|neither a user"):
         parse_proxy(text if text != "http://a" else "https://a")
