@@ -91,7 +91,7 @@ def test_no_cell_of_a_csv_begins_a_formula(figure):
         for line in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
             for cell in line:
                 number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", cell)
-                assert number or not re.match(r"\s*[=+\-@＝]", cell), (separator, cell[:40])
+                assert number or not re.match(r"\s*[=+\-@＝＋－＠]", cell), (separator, cell[:40])
     figure(f"0 formulas in CSV with {len(rows)} names, split in four ways")
 
 

@@ -52,6 +52,7 @@ def make_backup(settings: CollectorSettings, path: Path, key: bytes | None = Non
             folder, product="0.2.0", created_unix_milliseconds=round(NOW.timestamp() * 1000)
         )
         with path.open("wb") as file:
+            path.chmod(0o600)
             write_archive(folder, manifest, file, key)
         collector.operations.perform("backup_done", {"made_unix_milliseconds": None})
     return path

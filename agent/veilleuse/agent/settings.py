@@ -14,9 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
-from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.platforms import here
-from veilleuse.wire.address import MAX_ADDRESSES, check_addresses, check_reachable, split_addresses
 from veilleuse.wire.files import read_with_status
 from veilleuse.wire.limits import HOUR_MILLISECONDS
 from veilleuse.wire.settings_file import Section, load, setting
@@ -26,6 +24,7 @@ from veilleuse.wire.units import (
     MILLISECONDS_PER_SECOND,
     UNIX_EPOCH_DAY,
 )
+from veilleuse.wire.values import MAX_ADDRESSES, check_addresses, check_reachable, parse_day, split_addresses
 from veilleuse.wire.vocabulary import Population
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE_AGENT"
@@ -44,6 +43,7 @@ CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 
 """Source: docs/privacy.md §1."""
 _PERIOD_SECONDS: Final = {Population.WORKSTATION: 3_600, Population.CLASSROOM: 3_600, Population.SERVER: 300}
 _SHORTEST_PERIOD_SECONDS: Final = 10
+_SHA256_DIGITS: Final = 64
 _FIRST_DAY: Final = date(2024, 1, 1).toordinal()
 """First plausible day, as state.EARLIEST_UNIX_MILLISECONDS.
 
@@ -73,6 +73,25 @@ def split_proxies(text: str) -> list[str]:
     if len(proxies) > MAX_ADDRESSES:
         raise ValueError(f"it must be {MAX_ADDRESSES} at most")
     return proxies
+
+
+def normalise_fingerprint(text: str) -> str:
+    """Normalise a SHA-256 as people write it (upper case, colons, spaces) for comparison."""
+    return "".join(letter for letter in text if letter != ":" and not letter.isspace()).lower()
+
+
+def _check_fingerprints(text: str) -> None:
+    for one in text.split(","):
+        found = normalise_fingerprint(one)
+        if found and (len(found) != _SHA256_DIGITS or set(found) - set("0123456789abcdef")):
+            raise ValueError(
+                f"a SHA-256 has {_SHA256_DIGITS} hexadecimal digits; several, separated by commas"
+            )
+
+
+def _check_period(seconds: int) -> None:
+    if seconds < _SHORTEST_PERIOD_SECONDS or HOUR_MILLISECONDS % (seconds * MILLISECONDS_PER_SECOND):
+        raise ValueError(f"use a divisor of 3600 from {_SHORTEST_PERIOD_SECONDS} up, e.g. 60 or 300")
 
 
 class Paths(Section):
@@ -128,6 +147,7 @@ class Collector(Section):
         "SHA-256 of the CA certificate, hexadecimal; several, comma separated, during a rotation. Empty = "
         "the join file's CA "
         "is trusted.",
+        check=_check_fingerprints,
     )
     join_file: str = setting(
         "",
@@ -168,12 +188,13 @@ class Measure(Section):
         "and ignore it.",
         minimum=0,
         maximum=3600,
+        check=_check_period,
     )
     fine_until: str = setting(
         "",
         "Last day, YYYY-MM-DD (UTC), on which period_seconds may be less than 60, for a reference unit "
         "that is being calibrated. The population's period follows. Empty = no end.",
-        check=date.fromisoformat,
+        check=parse_day,
     )
     sources: tuple[str, ...] = setting(
         (), "Sources to use, by name; empty = all that this machine has, `fake` excepted."
@@ -209,16 +230,8 @@ class Measure(Section):
     )
 
     def period_milliseconds(self, population: Population, unix_milliseconds: int) -> int:
-        """Return the length of a record at that time, in ms.
-
-        Raises ConfigurationError when the setting does not divide an hour, or is under 10 s.
-        """
+        """Return the length of a record at that time, in ms."""
         seconds = self.period_seconds or _PERIOD_SECONDS[population]
-        if seconds < _SHORTEST_PERIOD_SECONDS or HOUR_MILLISECONDS % (seconds * MILLISECONDS_PER_SECOND):
-            raise ConfigurationError(
-                f"'measure.period_seconds' is {seconds}: use a divisor of 3600 from {_SHORTEST_PERIOD_SECONDS} up,"
-                " e.g. 60 or 300"
-            )
         fine = seconds * MILLISECONDS_PER_SECOND < MILLISECONDS_PER_MINUTE
         if population is not Population.SERVER or (fine and _is_over(self.fine_until, unix_milliseconds)):
             seconds = _PERIOD_SECONDS[population]  # a classroom's finest grain is one hour

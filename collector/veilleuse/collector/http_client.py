@@ -17,19 +17,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import SplitResult, urlsplit
 
 from veilleuse.collector.errors import CollectorError
-from veilleuse.wire.address import is_loopback
 from veilleuse.wire.files import read_authorities
+from veilleuse.wire.values import PROXY_PORT, origin_of, parse_proxy, parse_url
 
 if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
     import httpx
 
 E = TypeVar("E", bound=BaseException)
 
-PROXY_PORT: Final = 3128
-"""Port of a proxy that names none: Squid's."""
 MAXIMUM_BYTES: Final = 4 * 2**20
 """A month of quarter hours is 0.2 MB."""
 HEADERS: Final[Mapping[str, str]] = {
@@ -203,45 +202,22 @@ def get_json(base: str, path: str, route: Route, headers: Mapping[str, str] | No
 
 def check_address(url: str, what: str) -> SplitResult:
     """Split a URL: https anywhere, http to this machine only. Raises FetchError, not_configured."""
-    parts = _check(url, what)
-    host = parts.hostname or ""
-    if parts.scheme == "http" and not is_loopback(host):
-        raise FetchError(
-            "not_configured",
-            f"{what} '{url}': http only to this machine, others can read it; use https for {host}",
-        )
-    return parts
+    try:
+        return parse_url(url)
+    except ValueError as error:
+        raise FetchError("not_configured", f"{_shown(url, what)}: {error}") from error
 
 
 def check_proxy(url: str) -> str:
     """Return the URL of a proxy, with its port. Raises FetchError, not_configured."""
-    parts = _check(url, "the proxy")
-    if parts.scheme != "http":
-        raise FetchError("not_configured", "the proxy: write it like http://proxy.example.org:3128")
-    return origin_of(parts, PROXY_PORT)
-
-
-def origin_of(parts: SplitResult, port: int | None = None) -> str:
-    """Return scheme, host and port, without a path; `port`: default when none is named."""
-    host = parts.hostname or ""
-    port = parts.port or port
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (f":{port}" if port else "")
-
-
-def _check(url: str, what: str) -> SplitResult:
-    shown = what if "@" in url else f"{what} '{url}'"  # text before an @ may be a password
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        return origin_of(parse_proxy(url), PROXY_PORT)
     except ValueError as error:
-        raise FetchError(
-            "not_configured", f"{shown} is no URL: write it like https://host.example.org"
-        ) from error
-    if parts.username is not None or parts.query or parts.fragment:
-        raise FetchError("not_configured", f"{what} holds neither a user nor a query: leave them out")
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise FetchError("not_configured", f"{shown}: write it like https://host.example.org")
-    return parts
+        raise FetchError("not_configured", f"{_shown(url, 'the proxy')}: {error}") from error
+
+
+def _shown(url: str, what: str) -> str:
+    return what if "@" in url else f"{what} '{url}'"  # text before an @ may be a password
 
 
 def _context(ca_file: str) -> ssl.SSLContext:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from veilleuse.wire.address import check_account_header, check_addresses, is_host_name, split_address
 from veilleuse.wire.limits import (
     CPU_BUCKET_EDGES_PERCENT,
     IDLE_RUN_EDGES_MINUTES,
@@ -21,6 +19,20 @@ from veilleuse.wire.limits import (
     NETWORK_RATE_EDGES_BYTES_PER_SECOND,
 )
 from veilleuse.wire.settings_file import Section, describe, load, setting
+from veilleuse.wire.values import (
+    check_account_header,
+    check_addresses,
+    check_certificate_names,
+    check_grid_zone,
+    check_reused_purchases,
+    check_series,
+    check_time_zone,
+    check_zone,
+    parse_proxy,
+    parse_reused_purchase,
+    parse_url,
+    split_address,
+)
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE"
 DEFAULT_FILE: Final = Path("/etc/veilleuse/collector.toml")
@@ -29,25 +41,6 @@ PROXY_SECRET_HEADER: Final = "X-Veilleuse-Proxy-Secret"
 RETIRED: Final[Mapping[str, str]] = {}
 """Key of an earlier version → `since VERSION: why, and what to do`. Logged when the service starts; never an
 error."""
-
-
-def check_server_names(names: tuple[str, ...]) -> None:
-    """Raise ValueError unless each is a DNS name (a leading `*.` is allowed) or an IP address, and there is
-    one.
-    """
-    if not names:
-        raise ValueError("it must name the collector as agents do")
-    for name in names:
-        if not is_host_name(name.removeprefix("*.")) and not _is_ip_address(name):
-            raise ValueError(f"{name!r} is neither a DNS name (in ASCII) nor an IP address")
-
-
-def _is_ip_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 class Grpc(Section):
@@ -126,7 +119,7 @@ class Pki(Section):
     server_names: tuple[str, ...] = setting(
         ("localhost", "127.0.0.1", "::1"),
         "DNS names and IP addresses in the collector's own certificate.",
-        check=check_server_names,
+        check=check_certificate_names,
     )
     server_leaf_hours: int = setting(
         24, "Lifetime of a server's certificate, in hours.", minimum=1, maximum=24 * 30
@@ -202,8 +195,9 @@ class ReportingSettings(Section):
         "Europe/Paris",
         "Time zone of the civil day of the pages and /metrics, and of sites that declare none; reports use each "
         "site's own.",
+        check=check_time_zone,
     )
-    zone: str = setting("FR", "Grid zone of sites that declare none.")
+    zone: str = setting("FR", "Grid zone of sites that declare none.", check=check_zone)
     k_anonymity: int = setting(
         10, "Minimum number of workstations or classroom PCs in a published cell.", minimum=10, maximum=1000
     )
@@ -235,25 +229,7 @@ class Derive(Section):
     )
 
 
-def check_reused_purchases(targets: tuple[str, ...]) -> None:
-    """Raise ValueError unless each is CATEGORY@YEAR=SHARE with a year and a share of 0 to 1."""
-    for target in targets:
-        _reused_purchase(target)
-
-
-def _reused_purchase(target: str) -> tuple[str, int, float]:
-    name, _, rest = target.rpartition("@")
-    year, _, share = rest.partition("=")
-    try:
-        found = name.strip(), int(year), float(share)
-    except ValueError as error:
-        raise ValueError(f"{target!r} is not CATEGORY@YEAR=SHARE, e.g. laptops@2027=0.25") from error
-    if not found[0] or not 2020 <= found[1] <= 2100 or not 0 <= found[2] <= 1:
-        raise ValueError(f"{target!r} is not CATEGORY@YEAR=SHARE with a share of 0 to 1")
-    return found
-
-
-def _edge(edges: tuple[int, ...]) -> Callable[[int], None]:
+def _edge_check(edges: tuple[int, ...]) -> Callable[[int], None]:
     """Return a check that a value is one of the bucket edges of agents."""
 
     def check(value: int) -> None:
@@ -280,17 +256,17 @@ class Indicators(Section):
     sleep_minutes: int = setting(
         30,
         "I3: maximum minutes until a PC on mains sleeps; ENERGY STAR. I4: idle time beyond it is avoidable.",
-        check=_edge(IDLE_RUN_EDGES_MINUTES),
+        check=_edge_check(IDLE_RUN_EDGES_MINUTES),
     )
     comatose_cpu_percent: int = setting(
         5,
         "I6: CPU load in percent; a comatose server is below it for 95 % of its time on.",
-        check=_edge(CPU_BUCKET_EDGES_PERCENT),
+        check=_edge_check(CPU_BUCKET_EDGES_PERCENT),
     )
     comatose_network_bytes_per_second: int = setting(
         1_000,
         "I6: network traffic of others; a comatose server is below it for 95 % of its time on.",
-        check=_edge(NETWORK_RATE_EDGES_BYTES_PER_SECOND),
+        check=_edge_check(NETWORK_RATE_EDGES_BYTES_PER_SECOND),
     )
     underused_mean_cpu_ratio: float = setting(
         0.10, "I7: mean CPU below which a server is under-used.", minimum=0, maximum=1
@@ -298,17 +274,17 @@ class Indicators(Section):
     underused_cpu_percent: int = setting(
         30,
         "I7: CPU load in percent; an under-used server is below it for 95 % of its time on.",
-        check=_edge(CPU_BUCKET_EDGES_PERCENT),
+        check=_edge_check(CPU_BUCKET_EDGES_PERCENT),
     )
     oversized_cpu_percent: int = setting(
         20,
         "I8: CPU load in percent; an oversized server is below it for 95 % of its time on.",
-        check=_edge(CPU_BUCKET_EDGES_PERCENT),
+        check=_edge_check(CPU_BUCKET_EDGES_PERCENT),
     )
     oversized_memory_percent: int = setting(
         40,
         "I8: memory in use in percent; an oversized server is below it for 95 % of its time on.",
-        check=_edge(MEMORY_BUCKET_EDGES_PERCENT),
+        check=_edge_check(MEMORY_BUCKET_EDGES_PERCENT),
     )
     oversized_core_ratio: float = setting(
         0.01, "I8: maximum share of its time on with a core at 80 % or more.", minimum=0, maximum=1
@@ -336,7 +312,7 @@ class Indicators(Section):
     @property
     def reused_purchases(self) -> tuple[tuple[str, int, float], ...]:
         """Return (category, first year, share)."""
-        return tuple(_reused_purchase(target) for target in self.reused_purchases_targets)
+        return tuple(parse_reused_purchase(target) for target in self.reused_purchases_targets)
 
 
 class IntensitySettings(Section):
@@ -349,7 +325,9 @@ class IntensitySettings(Section):
         False, "Poll ODRÉ, the open data of France's networks (RTE's éCO2mix); no account is needed."
     )
     odre_url: str = setting(
-        "https://odre.opendatasoft.com", "Address of ODRÉ; https, or http on this machine."
+        "https://odre.opendatasoft.com",
+        "Address of ODRÉ; https, or http on this machine.",
+        check=parse_url,
     )
     odre_calls_per_month: int = setting(
         40_000,
@@ -360,8 +338,10 @@ class IntensitySettings(Section):
     electricity_maps_token_file: str = setting(
         "", "File with the token of Electricity Maps, mode 0600; empty = it is not polled."
     )
-    electricity_maps_url: str = setting("https://api.electricitymaps.com", "Address of Electricity Maps.")
-    electricity_maps_zone: str = setting("FR", "Zone to ask Electricity Maps for.")
+    electricity_maps_url: str = setting(
+        "https://api.electricitymaps.com", "Address of Electricity Maps.", check=parse_url
+    )
+    electricity_maps_zone: str = setting("FR", "Zone to ask Electricity Maps for.", check=check_grid_zone)
     electricity_maps_calls_per_month: int = setting(
         10_000, "Maximum calls of Electricity Maps in a month.", minimum=100
     )
@@ -369,7 +349,9 @@ class IntensitySettings(Section):
     backfill_days: int = setting(
         30, "Number of past days that the first poll of a series asks for.", minimum=1, maximum=400
     )
-    proxy: str = setting("", "HTTP proxy, e.g. http://proxy.example.org:3128; empty = none.")
+    proxy: str = setting(
+        "", "HTTP proxy, e.g. http://proxy.example.org:3128; empty = none.", check=parse_proxy
+    )
     ca_file: str = setting("", "PEM file of the CAs to trust instead of the system's; empty = the system's.")
     timeout_seconds: float = setting(
         20.0, "Maximum duration of one call, in seconds.", minimum=1, maximum=300
@@ -377,6 +359,7 @@ class IntensitySettings(Section):
     series: str = setting(
         "odre_consumption",
         "The one series that the indicative ledger is computed with; `veilleuse intensity show` lists all series.",
+        check=check_series,
     )
 
     @property
@@ -395,6 +378,7 @@ class OtlpSettings(Section):
         "",
         "URL that takes OTLP metrics over HTTP, e.g. https://otel.example.org/v1/metrics; https, or http on this "
         "machine. Empty = nothing is sent.",
+        check=parse_url,
     )
     headers_file: str = setting(
         "",
@@ -405,7 +389,9 @@ class OtlpSettings(Section):
         "Resource attribute service.instance.id, which tells collectors apart; empty = this machine's name.",
     )
     interval_seconds: int = setting(60, "Seconds between two sendings.", minimum=1, maximum=3_600)
-    proxy: str = setting("", "HTTP proxy, e.g. http://proxy.example.org:3128; empty = none.")
+    proxy: str = setting(
+        "", "HTTP proxy, e.g. http://proxy.example.org:3128; empty = none.", check=parse_proxy
+    )
     ca_file: str = setting("", "PEM file of the CAs to trust instead of the system's; empty = the system's.")
     timeout_seconds: float = setting(
         10.0, "Maximum duration of one sending, in seconds.", minimum=1, maximum=60

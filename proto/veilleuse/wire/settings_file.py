@@ -264,6 +264,7 @@ def _require_known(dotted: str, known: Mapping[str, SettingDescription], where: 
 
 def _coerce(described: SettingDescription, value: Any, where: str) -> Any:
     kind = described.kind
+    _require_printable(described.dotted, value, where)
     try:
         result = _convert(kind, value)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
@@ -283,10 +284,21 @@ def _coerce(described: SettingDescription, value: Any, where: str) -> Any:
         try:
             described.check(result)
         except ValueError as error:
-            raise ConfigurationError(
-                f"'{described.dotted}' {where} is {_shorten(result)}: {error}"
-            ) from error
+            import re  # only for an error
+
+            why = re.sub(r"//\S*:\S*@", "//…@", str(error))  # a part of a list may be a URL with a password
+            raise ConfigurationError(f"'{described.dotted}' {where} is {_shorten(result)}: {why}") from error
     return result
+
+
+def _require_printable(dotted: str, value: Any, where: str) -> None:
+    """Refuse control characters, line breaks and bytes that are no UTF-8: they fail where they are used."""
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and not text.isprintable():
+            raise ConfigurationError(
+                f"'{dotted}' {where} has a character that cannot be printed: {_shorten(text)}; write it on one line, "
+                "without control characters"
+            )
 
 
 def _convert(kind: Any, value: Any) -> Any:
@@ -307,8 +319,10 @@ def _convert(kind: Any, value: Any) -> Any:
         raise TypeError(value)
     if kind is str and not isinstance(value, str):
         raise TypeError(value)
-    if kind is Path and (not isinstance(value, str) or "\0" in value):
+    if kind is Path and not (isinstance(value, str) and value):
         raise TypeError(value)
+    if kind in (int, float) and isinstance(value, str) and not value.isascii():
+        raise ValueError(value)  # digits of another script
     result = kind(value)
     if kind is int and result.bit_length() > _INTEGER_BITS:
         raise ValueError(value)

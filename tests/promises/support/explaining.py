@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from fractions import Fraction
 from typing import Final
 
+from tests.promises.support.enrolled_counts import EnrolledCounts
 from tests.promises.support.isolating import Column, Equation, Weight
 from tests.promises.support.night_power import NIGHT_POWER, sums_told
 from tests.promises.support.number_names import (
@@ -86,6 +87,7 @@ class Explained:
         self._keys_in: dict[tuple[int, Selector], list[Key]] = {}
         self._wholes: defaultdict[tuple[object, ...], list[Found]] = defaultdict(list)
         """Labels of rows → the sums of cells that rows with these labels may be."""
+        self._enrolled = EnrolledCounts(versions, released)
         self._rest: list[tuple[Row, dict[str, float]]] = []
         self._told: dict[tuple[object, ...], tuple[Row, dict[str, tuple[Found, Found]]]] = {}
         self._steps: dict[tuple[object, ...], Width] = {}
@@ -95,7 +97,9 @@ class Explained:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Explain the rows of all looks."""
-        later = []
+        rows, later = list(rows), []
+        for row in rows:
+            self._enrolled.add(row)
         for row in rows:
             if is_of_publications(row):
                 continue
@@ -292,6 +296,9 @@ class Explained:
         """Explain counts of machines that contributed, and of their nights on for more than 4 h. A total may
         count a machine and its screens once."""
         for name in [name for name in rest if name in ("n", "nights_on") or "_hosts" in name]:
+            if name != "nights_on" and rest[name] == self._enrolled.of(row):
+                del rest[name]  # public, whoever was heard
+                continue
             for whole in self._likely(row):
                 wanted = self._nights(whole) if name == "nights_on" else self._counted(whole)
                 screens = {key for key in wanted if key.what.kind}
@@ -302,22 +309,6 @@ class Explained:
                     self.say(row, name, dict.fromkeys(keys, 1), whole.version, is_sum=True)
                     del rest[name]
                     break
-            if name in rest and name != "nights_on" and rest[name] in self._enrolled(row):
-                del rest[name]  # the enrolled machines: public, whoever was heard
-
-    def _enrolled(self, row: Row) -> set[int]:
-        """Return the numbers of enrolled machines of the places that a row may be of, several together."""
-        sums = {0}
-        version = self._versions[row.version]
-        named = [(name, row.labels[name]) for name in ("population", "zone") if row.labels.get(name)]
-        hosts = {host for (host, _), time in version.enrolled.items() if time}
-        for number in Counter(
-            version.places[host]
-            for host in hosts
-            if all(getattr(version.places[host], name) == word for name, word in named)
-        ).values():
-            sums |= {one + number for one in sums}
-        return sums
 
     def _likely(self, row: Row) -> Iterator[Found]:
         """Yield the cells that a count may be of: those of the sums beside it, at the version that was

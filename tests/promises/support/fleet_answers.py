@@ -59,6 +59,7 @@ def contents(data: Watched) -> Iterator[Row]:
                     "population": cell["population"],
                     "entity": cell["entity"],
                     "device_class": cell["device_class"],
+                    "autres": str(cell["autres"]),
                 }
                 yield Row(version, "api", "contents: cells", roles, "cells", labels, numbers)
 

@@ -29,7 +29,7 @@ from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
 from veilleuse.collector.model.accounts import Role
-from veilleuse.collector.model.hosts import HostStatus
+from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.wire_codec import BANDS, STATES, number
@@ -91,6 +91,8 @@ class Version:
     places: Mapping[int, Place]
     enrolled: Mapping[tuple[int, Slice], int]
     """(machine, month) → enrolled milliseconds."""
+    counted: Mapping[int, date]
+    """Machine that a month counts by what an administrator did → first day of its enrolment."""
 
 
 @dataclass(frozen=True)
@@ -434,15 +436,7 @@ class Watched:
         return Version(
             datetime.fromtimestamp(self.now[0], UTC),
             together,
-            {
-                host_id: Place(
-                    host.population.value,
-                    sites[host.site].zone,
-                    listed.get(host_id, host.org_entity),
-                    host.facts.device_class.value,
-                )
-                for host_id, host in hosts.items()
-            },
+            {one: _place(host, sites[host.site].zone, listed) for one, host in hosts.items()},
             {
                 (last, part): max(
                     enrolled_milliseconds(host, sites[host.site], part, now)
@@ -452,4 +446,22 @@ class Watched:
                 for last in {same.get(host_id, host_id) for host_id in hosts}
                 for part in self.months
             },
+            self._counted(hosts.values(), same),
         )
+
+    @staticmethod
+    def _counted(hosts: Iterable[Host], same: Mapping[HostId, HostId]) -> dict[int, date]:
+        """Return the machines that a month counts: docs/methodology.md, *Released months*."""
+        found: dict[int, date] = {}
+        for host in hosts:
+            has_left = host.status in (HostStatus.REVOKED, HostStatus.FORGOTTEN)
+            if host.host_id in same if has_left else host.status is not HostStatus.PENDING:
+                last = same.get(host.host_id, host.host_id)
+                found[last] = min(host.enrolled_on, found.get(last, date.max))
+        return found
+
+
+def _place(host: Host, zone: str, listed: Mapping[HostId, str]) -> Place:
+    """Return where a machine counts: at the inventory's entity, else at that of its enrolment."""
+    entity = listed.get(host.host_id, host.org_entity)
+    return Place(host.population.value, zone, entity, host.facts.device_class.value)

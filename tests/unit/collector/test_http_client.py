@@ -153,8 +153,8 @@ def test_addresses_that_are_asked():
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/é", f"https://{'a' * 70}.example.org", "https://a..b"])
 def test_a_name_that_nobody_can_be_asked_for(url: str):
-    """An impossible name is unreachable at once, without a traceback or timeout."""
-    assert failure_of(lambda: get_json(url, "/", Route(5))).outcome == "unreachable"
+    """An impossible name or path is refused before anything is sent."""
+    assert failure_of(lambda: get_json(url, "/", Route(5))).outcome == "not_configured"
 
 
 def tls(signed: Any, authority: TestAuthority, folder: Path) -> ssl.SSLContext:

@@ -20,7 +20,7 @@ from veilleuse.agent.identity.join_file import read_join_file
 from veilleuse.agent.identity.store import Identity
 from veilleuse.agent.sending.routes import CONNECT_SECONDS, Route, explain_proxy_answer, routes_to
 from veilleuse.agent.settings import AgentSettings, join_file_path
-from veilleuse.wire.address import split_address
+from veilleuse.wire.values import split_address
 
 RECORDS: Final = "records"
 ENROLMENT: Final = "enrolment"

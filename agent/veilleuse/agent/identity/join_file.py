@@ -20,13 +20,14 @@ from typing import Any, Final
 
 from veilleuse.agent.errors import IdentityError
 from veilleuse.agent.platforms import here
-from veilleuse.agent.settings import MAX_JOIN_FILE_BYTES
-from veilleuse.wire.address import check_addresses
+from veilleuse.agent.settings import MAX_JOIN_FILE_BYTES, normalise_fingerprint
 from veilleuse.wire.files import TooLong, read_with_status
+from veilleuse.wire.values import check_addresses
 
 FORMAT_VERSION: Final = 1
 _ANOTHER: Final = "make one with `veilleuse token create`"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+_FLEET_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s*(.+?)\s*-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -75,7 +76,9 @@ def read_join_file(path: Path) -> JoinFile:
         raise IdentityError(f"{path} is not a join file: {error} is missing; {_ANOTHER}") from error
     except json.JSONDecodeError as error:
         raise IdentityError(f"{path} is not a join file: it is no JSON; {_ANOTHER}") from error
-    except (TypeError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise IdentityError(f"{path} is not a join file: it is nested too deeply; {_ANOTHER}") from error
+    except (TypeError, ValueError) as error:
         raise IdentityError(f"{path} is not a join file: {error}; {_ANOTHER}") from error
 
 
@@ -92,12 +95,7 @@ def first_certificate(pem: str) -> bytes:
 
 def fingerprints(text: str) -> frozenset[str]:
     """Parse `collector.ca_sha256`: comma-separated fingerprints; an empty text gives none."""
-    return frozenset(one for part in text.split(",") if (one := fingerprint(part)))
-
-
-def fingerprint(text: str) -> str:
-    """Normalise a SHA-256 as people write it (upper case, colons, spaces) for comparison."""
-    return re.sub(r"[:\s]", "", text).lower()
+    return frozenset(one for part in text.split(",") if (one := normalise_fingerprint(part)))
 
 
 def _parse(raw: dict[str, Any], *, readable_by_others: bool) -> JoinFile:
@@ -105,12 +103,12 @@ def _parse(raw: dict[str, Any], *, readable_by_others: bool) -> JoinFile:
         raise ValueError(f"version {raw['version']!r} is not {FORMAT_VERSION}: upgrade the agent")
     if not isinstance(raw["token"], str) or not _TOKEN.fullmatch(raw["token"]):
         raise ValueError("the token is not 43 characters of URL-safe base64")
+    if not _FLEET_KEY.fullmatch(str(raw["fleet_key"])):
+        raise ValueError("the fleet key is not 32 bytes, as 64 hexadecimal digits")
     fleet_key = bytes.fromhex(raw["fleet_key"])
-    if len(fleet_key) != 32:
-        raise ValueError("the fleet key is not 32 bytes")
     root_der = first_certificate(str(raw["ca_pem"]))
     actual = hashlib.sha256(root_der).hexdigest()
-    if actual != fingerprint(str(raw["ca_sha256"])):
+    if actual != normalise_fingerprint(str(raw["ca_sha256"])):
         raise ValueError("its CA certificate does not match its ca_sha256: it was altered, make another")
     return JoinFile(
         address=_addresses(raw, "address", "addresses"),

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from veilleuse.agent.errors import AddressAway, AgentError, ConnectionClosed, SourceUnavailable
 from veilleuse.agent.settings import Collector, split_proxies
-from veilleuse.wire.address import split_addresses
+from veilleuse.wire.values import split_addresses
 
 Result = TypeVar("Result")
 

@@ -31,6 +31,7 @@ from veilleuse.collector.model.accounts import (
 )
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
+from veilleuse.wire.values import parse_day
 
 log = logging.getLogger(__name__)
 
@@ -259,7 +260,7 @@ def _describe(account: Account, now: int) -> dict[str, Any]:
 
 def _start(option: str, text: str) -> int:
     try:
-        day = date.fromisoformat(text)
+        day = parse_day(text)
     except ValueError as error:
-        raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
+        raise UsageError(f"{option} '{text}': {error}") from error
     return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * MILLISECONDS_PER_SECOND)

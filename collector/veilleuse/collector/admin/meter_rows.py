@@ -35,6 +35,7 @@ from veilleuse.collector.model.meters import (
 from veilleuse.collector.model.query import DATED_YEARS
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.limits import FACT_PATTERN
+from veilleuse.wire.values import parse_day
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 METER_KEYS: Final = ("meter", "site", "room", "boundary", "parent", "efficiency")
@@ -416,7 +417,7 @@ def _date(values: Mapping[str, str], key: str, default: date | None) -> date:
             raise _RowRefusedError(f"'{key}' is missing: write the first valid day as YYYY-MM-DD")
         return default
     try:
-        found = date.fromisoformat(text)
+        found = parse_day(text)
     except ValueError as error:
         raise _RowRefusedError(f"'{key}' {text} is not a date: write YYYY-MM-DD") from error
     if not _FIRST_DAY <= found <= _LAST_DAY:

@@ -16,7 +16,7 @@ from veilleuse.collector.enrolment.register_replay import token_facts
 from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name, new_token, token_sha256
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.hosts import Host, HostStatus, Site
-from veilleuse.wire.address import WILDCARDS, is_loopback, split_address, split_addresses
+from veilleuse.wire.values import WILDCARDS, is_loopback, split_address, split_addresses
 from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)

@@ -129,6 +129,7 @@ def run(settings: CollectorSettings) -> int:
     Raises CollectorError at the start, StoreDamaged when a database is damaged or lost.
     """
     with open_collector(settings) as collector, Stop() as stop:
+        collector.operations.context.known_factors.book().require_zone(settings.reporting.zone)
         _end_on_damage(collector, stop)
         with run_servers(collector) as addresses:
             log.info("collector serves", extra=addresses)

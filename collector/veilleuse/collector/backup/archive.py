@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import stat
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -108,7 +109,9 @@ def manifest_from_json(text: bytes) -> Manifest:
             ),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BackupUnusable(f"its manifest cannot be read ({error})") from error
+        raise BackupUnusable(
+            "its manifest cannot be read: it was damaged, or is another program's"
+        ) from error
     _require_sound(manifest)
     return manifest
 
@@ -292,6 +295,12 @@ def _open_source(file: IO[bytes], key_of: Callable[[], bytes | None]) -> Any:
     sealed = is_sealed(file.read(len(MAGIC)))
     file.seek(0)
     if not sealed:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise BackupUnusable(
+                f"it has mode {mode:04o} and is not sealed: others can have changed it, the keys in it too; be sure that "
+                "it is your file, then run 'chmod 600' on it"
+            )
         return file
     if (key := key_of()) is None:
         raise BackupUnusable("it is sealed: give its key with --key-file")

@@ -84,9 +84,8 @@ class Backups:
 
     def discard(self) -> None:
         """Remove the copies, whole or not."""
-        folder = self.data_dir / BACKUP_FOLDER
-        if folder.exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        if (folder := self.data_dir / BACKUP_FOLDER).exists():
+            remove_copies(folder)
             log.info("copies of a backup removed")
 
     def _copy_into(self, folder: Path) -> None:
@@ -108,6 +107,11 @@ class Backups:
                 f"a backup needs {_mebibytes(needed)} for a copy in {self.data_dir} beside the reserve of "
                 f"{_mebibytes(floor)}, {_mebibytes(free)} are free: free some space there"
             )
+
+
+def remove_copies(folder: Path) -> None:
+    """Remove a folder of copies, as far as that is possible."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _steady_content(folder: Path) -> dict[str, bytes]:

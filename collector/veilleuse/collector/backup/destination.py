@@ -108,7 +108,7 @@ def new_backup(target: Destination) -> Iterator[Writable]:
             raise
     except OSError as error:
         raise CollectorError(
-            f"cannot write {target.path}: {error.strerror or error}; choose another place"
+            f"cannot write {target.path}: {error.strerror or error}; nothing of it is left, choose another place"
         ) from error
 
 

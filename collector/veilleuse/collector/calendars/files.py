@@ -25,6 +25,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calendars import Closure, Declaration, SchoolZone
 from veilleuse.wire.bands import MINIMUM_OPEN_SPAN_MINUTES, Calendar, CalendarError, OpenSpan
 from veilleuse.wire.settings_file import parse_toml
+from veilleuse.wire.values import parse_day as parse_written_day
 
 WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -128,14 +129,13 @@ def _closure(values: Mapping[str, Any], where: str) -> Closure:
 
 def parse_day(value: object, where: str) -> date:
     """Return a TOML date, or a text like 2026-12-24. Raises UsageError, which says `where`."""
-    if isinstance(value, date) and not isinstance(value, datetime):
-        return value
+    is_day = isinstance(value, date) and not isinstance(value, datetime)
     try:
-        if isinstance(value, str):
-            return date.fromisoformat(value)
+        if is_day or isinstance(value, str):
+            return parse_written_day(str(value))
     except ValueError:
         pass
-    raise UsageError(f"{where}: {value!r} is no date: write YYYY-MM-DD")
+    raise UsageError(f"{where}: {str(value)!r} is no date: write YYYY-MM-DD")
 
 
 def _spans(document: Mapping[str, Any], table: str) -> tuple[OpenSpan, ...]:

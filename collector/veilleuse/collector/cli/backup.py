@@ -16,6 +16,7 @@ import typer
 from veilleuse.collector import clock
 from veilleuse.collector.app.data_directory import StartResult, open_collector, require_ours
 from veilleuse.collector.backup.archive import Manifest, describe_copies, write_archive
+from veilleuse.collector.backup.copies import remove_copies
 from veilleuse.collector.backup.destination import (
     Destination,
     destination,
@@ -41,7 +42,7 @@ from veilleuse.collector.cli.shared import (
     run_operation,
 )
 from veilleuse.collector.enrolment.register import register_file
-from veilleuse.collector.errors import UsageError
+from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.release.publications import held_months
 from veilleuse.collector.settings import CollectorSettings
@@ -143,7 +144,7 @@ def _make_backup(
                 created_unix_milliseconds=now_unix_milliseconds,
             )
             _write(target, Path(copies["folder"]), manifest, key, progress)
-            copies["made_unix_milliseconds"] = now_unix_milliseconds
+            copies |= {"made_unix_milliseconds": now_unix_milliseconds, "path": target.path}
         removed = rotate(target, keep) if keep is not None else []
     return _BackupResult(target.path, manifest, removed)
 
@@ -158,7 +159,21 @@ def _hold_copies(settings: CollectorSettings) -> Iterator[dict[str, Any]]:
     try:
         yield copies
     finally:
-        run_operation(settings, "backup_done", made_unix_milliseconds=copies.get("made_unix_milliseconds"))
+        remove_copies(Path(copies["folder"]))  # first: the note below needs room on a full disk
+        _end_backup(settings, copies)
+
+
+def _end_backup(settings: CollectorSettings, copies: dict[str, Any]) -> None:
+    """Have a finished backup noted. Raises CollectorError where it cannot be, and a backup was made."""
+    made = copies.get("made_unix_milliseconds")
+    try:
+        run_operation(settings, "backup_done", made_unix_milliseconds=made)
+    except CollectorError as error:
+        if made is not None:  # else the reason why none was made is told
+            raise CollectorError(
+                f"{copies['path']} is whole and its copies are removed, but the backup could not be noted ({error}): "
+                "'veilleuse doctor' tells an older one until the next"
+            ) from error
 
 
 def _write(

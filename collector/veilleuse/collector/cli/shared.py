@@ -27,6 +27,7 @@ from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.files import TooLong, read_named
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.values import parse_day
 
 APP: Final[dict[str, Any]] = {
     "add_completion": False,
@@ -131,9 +132,9 @@ def who_and_why(why: str, command: str) -> dict[str, Any]:
 def parse_date(option: str, text: str) -> date:
     """Parse the civil date of an option. Raises UsageError."""
     try:
-        day = date.fromisoformat(text)
+        day = parse_day(text)
     except ValueError as error:
-        raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
+        raise UsageError(f"{option} '{text}': {error}") from error
     return check_day(option, day)
 
 

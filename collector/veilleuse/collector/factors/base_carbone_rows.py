@@ -266,8 +266,8 @@ def _percent(text: str, element: Element, notes: list[str]) -> Decimal | None:
 
 
 def _day(text: str) -> str:
-    """Return an ISO date, without its time; blank when it is none."""
-    for form in _DATES:
+    """Return an ISO date, without its time; blank when it is none, in ASCII digits."""
+    for form in _DATES if text.isascii() else ():
         try:
             return datetime.strptime(text[:10], form).date().isoformat()  # noqa: DTZ007 - a civil date
         except ValueError:

@@ -80,6 +80,13 @@ class FactorBook:
             raise UnknownZone(f"no electricity factor for zone '{zone}'{self._hint(zone)}")
         return code
 
+    def require_zone(self, zone: str) -> None:
+        """Raise ConfigurationError unless `reporting.zone` has factors."""
+        try:
+            self.zone_of(zone)
+        except UnknownZone as error:
+            raise ConfigurationError(f"'reporting.zone' is '{zone}': {error}") from error
+
     def named(self, factor_id: str) -> Factor:
         """Return the factor of that name. Raises UsageError with the nearest names."""
         factor = self._by_id.get(factor_id)

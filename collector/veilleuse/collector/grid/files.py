@@ -33,6 +33,7 @@ from veilleuse.collector.model.grid import (
     check_value,
 )
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.values import explain_json
 
 MAXIMUM_BYTES: Final = 128 * 2**20
 """Largest file in bytes: ODRÉ's whole consolidated table since 2012 is some 60 MB."""
@@ -88,8 +89,10 @@ def read_file(
         raise UsageError("the file is not UTF-8") from error
     except Unreadable as error:
         raise UsageError(f"the file is not understood: {error}") from error
-    except (ValueError, RecursionError, csv.Error) as error:
-        raise UsageError(f"the file is neither JSON nor CSV: {error}") from error
+    except csv.Error as error:
+        raise UsageError("the file is neither JSON nor CSV: a line is too long, or has a null") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the file is neither JSON nor CSV: {explain_json(error)}") from error
 
 
 def _json(document: Any, now: int, named: Dataset | None) -> list[GridValues]:

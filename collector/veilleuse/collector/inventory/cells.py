@@ -13,6 +13,7 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
+from veilleuse.collector.documents.formats.csv import SIGNS
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 
 MAXIMUM_CHARACTERS: Final = 128
@@ -26,16 +27,18 @@ _SPACES: Final = re.compile("[ \u00a0\u2009\u202f]+")
 """Spaces of French typography: the narrow ones stand before signs and between thousands; none is hidden."""
 _DATE: Final = re.compile(
     r"(?:(?P<y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})|(?P<a>\d{1,2})[-/.](?P<b>\d{1,2})[-/.](?P<c>\d{4}))"
-    r"(?:[ T]\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?)?"
+    r"(?:[ T]\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?)?",
+    re.ASCII,
 )
 _NUMBER: Final = re.compile(
     r"(?P<sign>[+-]?)(?P<whole>\d+|\d{1,3}(?P<by>[., '])\d{3}(?:(?P=by)\d{3})*)"
-    r"(?:(?P<point>[.,])(?P<part>\d*))?(?P<power>[eE][+-]?\d{1,3})?"
+    r"(?:(?P<point>[.,])(?P<part>\d*))?(?P<power>[eE][+-]?\d{1,3})?",
+    re.ASCII,
 )
 """Separators of thousands stand before three digits each and are all equal: `12.05.2024` is no amount."""
 _TRUE: Final = frozenset({"1", "yes", "y", "true", "oui", "o", "vrai", "x"})
 _FALSE: Final = frozenset({"0", "no", "n", "false", "non", "faux"})
-_NOTHING: Final = frozenset({"", "-", "--", "0000-00-00", "n/a", "null", "&nbsp;"})
+_NOTHING: Final = frozenset({"", "-", "--", "n/a", "null", "&nbsp;"})
 """Words that lists write for nothing; GLPI's API writes `&nbsp;` in a dropdown."""
 
 
@@ -53,7 +56,7 @@ def tidy(cell: str) -> str:
     formulas.
     """
     text = unicodedata.normalize("NFC", _SPACES.sub(" ", cell)).strip()
-    return text[1:] if len(text) > 1 and text[0] == "'" and text[1] in "=+-@" else text
+    return text[1:] if len(text) > 1 and text[0] == "'" and text[1] in SIGNS else text
 
 
 def is_blank(cell: str) -> bool:
@@ -114,13 +117,13 @@ def date_of(cell: str, *, day_first: bool = True) -> date | None:
     if matched is None:
         raise CellError(f"'{_short(cell)}' is no date", "write YYYY-MM-DD or DD/MM/YYYY")
     if matched["y"]:
-        year, month, day = int(matched["y"]), int(matched["m"]), int(matched["d"])
+        year, month, day = matched["y"], matched["m"], matched["d"]
     else:
-        year, month, day = int(matched["c"]), int(matched["b"]), int(matched["a"])
+        year, month, day = matched["c"], matched["b"], matched["a"]
         if not day_first:
             month, day = day, month
     try:
-        found = date(year, month, day)
+        found = date(int(year), int(month), int(day))
     except ValueError as error:
         raise CellError(
             f"'{_short(cell)}' is no date, read {'day' if day_first else 'month'} first",

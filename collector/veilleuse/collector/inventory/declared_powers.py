@@ -27,6 +27,7 @@ from veilleuse.collector.model.inventory import (
     InventoryClass,
 )
 from veilleuse.wire.units import MILLIWATTS_PER_WATT
+from veilleuse.wire.values import explain_json
 from veilleuse.wire.vocabulary import DeviceClass
 
 CARBON: Final = "glpi-carbon"
@@ -194,7 +195,7 @@ def _read_types(reading: PowerReading, words: InventoryMapping, data: bytes, nam
     try:
         document = json.loads(text_of(data, name))
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{name} is no JSON: {str(error)[:120]}") from error
+        raise UsageError(f"{name} is no JSON: {explain_json(error)}") from error
     things = document.get("data") if isinstance(document, dict) else document
     if not isinstance(things, list):
         raise UsageError(f'{name} holds no list of types: [...] or {{"data": [...]}}')

@@ -23,6 +23,7 @@ from veilleuse.collector.inventory.cells import folded
 from veilleuse.collector.inventory.csv_table import CsvRow, CsvTable, table_of, text_of
 from veilleuse.collector.inventory.mapping import InventoryMapping
 from veilleuse.collector.inventory.rows import InventoryReading, Refusal
+from veilleuse.wire.values import explain_json
 
 SOURCE: Final = "glpi"
 """Name of the inventory. A list with IDs and the REST API know an asset by the same key."""
@@ -178,7 +179,7 @@ def read_json(reading: InventoryReading, words: InventoryMapping, data: bytes, n
     try:
         document = json.loads(text_of(data, name))
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{name} is no JSON: {str(error)[:120]}") from error
+        raise UsageError(f"{name} is no JSON: {explain_json(error)}") from error
     for kind, things in _lists(document, name, item):
         reading.complete.add(kind)
         for number, thing in enumerate(things, 1):

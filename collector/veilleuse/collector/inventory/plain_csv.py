@@ -11,12 +11,14 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Final, TypeVar
 
+from veilleuse.collector.documents.formats.csv import SIGNS
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.assets import AssetFields, add_asset
 from veilleuse.collector.inventory.cells import (
@@ -397,11 +399,8 @@ _ADD: Final[Mapping[str, Callable[[InventoryReading, InventoryMapping, _Row], No
 
 
 _EXPORTED_NAMES: Final = ("source", "key", "name", "inventory_number")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "'")
-"""Characters that may begin a formula in a spreadsheet.
-
-The import removes the apostrophe that guards them.
-"""
+_FORMULA: Final = re.compile(rf"\s*[{re.escape(SIGNS)}]|['\t\r\n]")
+"""Beginnings that a spreadsheet may take for a formula; the import removes the guarding apostrophe."""
 _EXPORTED: Final = (
     "asset", "device_class", "entity", "site", "population", "power_context", "vendor", "model", "in_service_on",
     "out_of_service_on", "refurbished", "displays", "server_role", "absent_since", "matched",
@@ -425,7 +424,7 @@ def csv_of(assets: Iterable[Asset], names: Mapping[str, Sequence[str]]) -> str:
 
 def _without_formula(cell: str) -> str:
     """Put an apostrophe before a cell that a spreadsheet might execute."""
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+    return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
 def _asset_cells(one: Asset) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from veilleuse.wire.units import (
     MILLISECONDS_PER_HOUR,
     MILLISECONDS_PER_MINUTE,
 )
+from veilleuse.wire.values import GRID_SERIES, GRID_ZONE
 from veilleuse.wire.vocabulary import Population
 
 LABEL: Final = "indicatif, hors bilan"
@@ -30,9 +31,7 @@ HIGHEST_MILLIGRAMS_PER_KWH: Final = 3_000_000
 """3 kgCO2e/kWh: above lignite with losses; a higher value has a wrong unit."""
 MINUTES: Final = frozenset({5, 10, 15, 30, 60})
 """Allowed lengths of a value: whole parts of an hour."""
-_SERIES: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 _DATASET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-_ZONE: Final = re.compile(r"[A-Z0-9]{2,3}(-[A-Z0-9]{1,8}){0,2}")
 
 
 class IntensityKind(StrEnum):
@@ -128,9 +127,9 @@ class GridIntensity(NamedTuple):
 
 def check_value(one: GridIntensity) -> GridIntensity:
     """Return the value. Raises ValueError for an impossible one."""
-    if not _ZONE.fullmatch(one.zone):
+    if not re.fullmatch(GRID_ZONE, one.zone):
         raise ValueError(f"'{one.zone}' is no grid zone: FR, FR-COR …")
-    if not _SERIES.fullmatch(one.series) or not _DATASET.fullmatch(one.dataset):
+    if not re.fullmatch(GRID_SERIES, one.series) or not _DATASET.fullmatch(one.dataset):
         raise ValueError(f"'{one.series}' of '{one.dataset}': a name of letters, digits, _ . and -")
     if one.minutes not in MINUTES or one.start_unix_milliseconds % (one.minutes * MILLISECONDS_PER_MINUTE):
         raise ValueError(

@@ -29,9 +29,9 @@ from veilleuse.collector.ports.registry import AccountReader
 from veilleuse.collector.settings import PROXY_SECRET_HEADER, Http
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES
 from veilleuse.collector.web.sessions import Sessions
-from veilleuse.wire.address import is_loopback, split_address
 from veilleuse.wire.files import read_with_status
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.values import is_loopback, split_address
 
 MINIMUM_TOKEN_CHARACTERS: Final = 16
 TOKEN_BYTES: Final = 4096

@@ -365,14 +365,15 @@ def test_health_is_left_for_the_sender(life):
     ("seconds", "fine"), [(10, True), (60, True), (7, False), (5, False), (3_600, True), (1_000, False)]
 )
 def test_the_period_setting(seconds, fine):
-    """The period divides an hour and is 10 s or more, else ConfigurationError; classrooms have hours."""
-    settings = AgentSettings(measure=Measure(period_seconds=seconds))
+    """The period divides an hour and is 10 s or more, else it is refused; classrooms have hours."""
+    given = {"measure.period_seconds": str(seconds)}
     if fine:
+        settings = read_settings(None, {}, given)
         assert settings.measure.period_milliseconds(Population.SERVER, 0) == seconds * 1000
         assert settings.measure.period_milliseconds(Population.CLASSROOM, 0) == 3_600_000
     else:
         with pytest.raises(ConfigurationError, match=r"measure\.period_seconds"):
-            settings.measure.period_milliseconds(Population.SERVER, 0)
+            read_settings(None, {}, given)
 
 
 def test_a_reference_unit_is_fine_until_its_last_day():

@@ -37,6 +37,8 @@ from veilleuse.collector.backup.destination import (
     require_room,
     rotate,
 )
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.cli.shared import EXIT_WARNINGS
 from veilleuse.collector.errors import (
     BackupUnusable,
     CollectorError,
@@ -45,6 +47,7 @@ from veilleuse.collector.errors import (
     StoreTooNew,
     UsageError,
 )
+from veilleuse.collector.store.directory import database_bytes
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.vocabulary import Population
 
@@ -304,6 +307,23 @@ def test_the_key_is_asked_for(tmp_path):
         put_back(settings, tmp_path / "other")
 
 
+@pytest.mark.parametrize("mode", [0o666, 0o620, 0o602])
+def test_an_open_backup_that_others_can_change_is_refused(tmp_path, mode):
+    """Its keys would be anybody's. A sealed one cannot be changed, and one of mode 0644 only be read."""
+    settings = directory(tmp_path)
+    open_one = make_backup(settings, tmp_path / "open")
+    open_one.chmod(mode)
+    before = content_of(settings.data_dir)
+    with pytest.raises(BackupUnusable, match=rf"has mode {mode:04o} .*chmod 600.*; nothing was touched"):
+        put_back(settings, open_one)
+    assert content_of(settings.data_dir) == before
+    sealed = make_backup(settings, tmp_path / "sealed", KEY)
+    sealed.chmod(mode)
+    put_back(settings, sealed, KEY)
+    open_one.chmod(0o644)
+    put_back(settings, open_one)
+
+
 def test_a_damaged_store_gives_no_backup(tmp_path):
     """A copy that quick_check finds damaged is refused, because older backups are better."""
     settings = directory(tmp_path, tokens=300)
@@ -346,6 +366,32 @@ def test_no_room_for_a_copy_is_said_before(tmp_path):
         ):
             collector.operations.perform("backup_copy", {})
         assert not (settings.data_dir / "backup.work").exists()
+
+
+def test_a_backup_that_fills_the_disk_leaves_no_copies(tmp_path, capsys):
+    """With a little less or more room than it needs, a backup is whole and noted, or nothing of it stays."""
+    with tmpfs(tmp_path / "disk", 64) as disk:
+        settings = directory(disk)
+        config = tmp_path / "collector.toml"
+        limits = "[store]\nfree_bytes_minimum = 0\nfree_ratio_minimum = 0.0\n"
+        config.write_text(f"data_dir = '{settings.data_dir}'\n{limits}")
+        (to := disk / "backups").mkdir()
+        codes = set()
+        for room in range(-4096, 65536, 4096):
+            filler = fill(disk, 2 * database_bytes(settings.data_dir) + room)
+            code = run(["backup", str(to / f"{room}.backup"), "--config", str(config)])
+            told = capsys.readouterr().err
+            filler.unlink()
+            codes.add(code)
+            assert not (settings.data_dir / "backup.work").exists(), told
+            assert len(list(to.iterdir())) == (code == EXIT_WARNINGS), told
+            assert "nothing of it is left" in told or "MiB are free" in told or "not sealed" in told
+            with closing(SqliteReader(settings.data_dir)) as reader:
+                noted = "last_backup_unix_milliseconds" in reader.data_kind().extra
+            assert noted == (EXIT_WARNINGS in codes)
+            (to / f"{room}.backup").unlink(missing_ok=True)
+        assert codes == {1, EXIT_WARNINGS}
+        assert tokens_in(settings.data_dir) == 1
 
 
 def test_copies_that_cannot_be_written_are_one_line(tmp_path):

@@ -263,7 +263,7 @@ def test_doctor(veilleuse, tmp_path):
     ]
     assert {finding["check"] for finding in findings} == {
         "directory", "sqlite", "disk", "forecast", "backup", "certificates", "service", "ports", "work", "clock",
-        "balance", "conditions", "versions", "renewals", "identities", "agents", "silence", "intensity", "closing", "sums",
+        "balance", "settings", "zone", "conditions", "versions", "renewals", "identities", "agents", "silence", "intensity", "closing", "sums",
     }  # fmt: skip
     (tmp_path / "data/fleet.key").chmod(0o644)
     assert "can be read by others" in veilleuse("doctor")[1]

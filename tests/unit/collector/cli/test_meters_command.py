@@ -194,7 +194,7 @@ def with_hosts(text: str) -> tuple[str, list[Host]]:
         ("m,Lyon,R,outlet,,{one},1e999999,2026-01-01", "'share' 1e999999 must be 0 to 1"),
         ("m,Lyon,R,outlet,,{one},1e-999999,2026-01-01", "'share' 1e-999999 must be 0 to 1"),
         ("m,Lyon,R,outlet,,{one},1,1999-12-31", "'from' 1999-12-31 is not between 2000-01-01 and"),
-        ("m,Lyon,R,outlet,,{one},1,9999-12-31", "'from' 9999-12-31 is not between 2000-01-01 and"),
+        ("m,Lyon,R,outlet,,{one},1,9999-12-31", "'from' 9999-12-31 is not a date: write YYYY-MM-DD"),
     ],
 )
 def test_what_is_refused_and_why(line: str, why: str):

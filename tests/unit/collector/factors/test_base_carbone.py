@@ -90,6 +90,13 @@ def test_the_element_that_was_read_at_the_source():
     assert one.source == "ADEME, Base Carbone, element 42513"
 
 
+def test_a_publication_in_other_digits_is_no_date():
+    """A date is in ASCII digits; else the day of publication is unknown."""
+    text = RAW.decode("latin-1").replace("24/04/2023", "24/04/٢٠٢٣")
+    one = next(one for one in read(text.encode()).factors if one.element_id == "42513")
+    assert one.published == ""
+
+
 def test_series_shares_and_inherited_uncertainty():
     """2024 is a four-year mean; a total alone takes the shares of 2022 on the mainland only; a blank
     uncertainty is 10 %."""

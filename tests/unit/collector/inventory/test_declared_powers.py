@@ -158,8 +158,9 @@ def test_a_power_far_from_the_usual_one_of_its_class_is_refused():
         ("Nom;Puissance consommée\na;65\n", "no column Type"),
         ("", "is empty"),
         ("\x00\x01\x02\x00" * 50, "is not text"),
-        ("{", "is no JSON"),
-        ("[" * 100_000, "is no JSON"),
+        ("{\n  'a': 1}", "is no JSON: look at line 2, column 3$"),
+        ("[" * 100_000, "is no JSON: it is nested too deeply$"),
+        (f"[{'9' * 5_000}]", "is no JSON: a part of it cannot be read$"),
         ('{"a": 1}', "holds no list of types"),
     ],
 )

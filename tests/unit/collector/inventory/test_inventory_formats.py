@@ -288,6 +288,9 @@ def test_a_template_is_a_file_without_rows(kind):
         ("key;device_class\nK;lap top computer", "device_class", "none of the words"),
         ("key;device_class;displays\nK;tower;-2", "displays", "no whole number"),
         ("key;device_class;in_service_on\nK;tower;31/02/2020", "in_service_on", "no date"),
+        ("key;device_class;in_service_on\nK;tower;0000-00-00", "in_service_on", "no date"),
+        ("key;device_class;in_service_on\nK;tower;٢٠٢٠-٠١-٠٢", "in_service_on", "no date"),
+        ("key;device_class;in_service_on\nK;tower;２０２０-01-02", "in_service_on", "no date"),
         ("key;device_class;in_service_on\nK;tower;1970-01-01", "in_service_on", "before 1980"),
         (
             "key;device_class;in_service_on;out_of_service_on\nK;tower;2024-01-01;2020-01-01",

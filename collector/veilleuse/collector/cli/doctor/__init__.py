@@ -32,7 +32,7 @@ from veilleuse.collector.cli.doctor.fleet import (
 )
 from veilleuse.collector.cli.doctor.grid import check_intensity
 from veilleuse.collector.cli.doctor.meters import check_meters
-from veilleuse.collector.cli.doctor.otlp import check_otlp
+from veilleuse.collector.cli.doctor.settings import check_otlp, check_settings, check_zone
 from veilleuse.collector.cli.doctor.storage import (
     check_backup,
     check_directory,
@@ -54,7 +54,7 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     print_json,
 )
-from veilleuse.collector.errors import AdminError, CollectorError
+from veilleuse.collector.errors import AdminError, CollectorError, ConfigurationError
 from veilleuse.collector.ipc import START, CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
 
@@ -126,6 +126,7 @@ FILE_CHECKS: Final[tuple[Check, ...]] = (
     check_certificates,
     check_rotation,
     check_service,
+    check_settings,
     check_otlp,
 )
 """Checks that need no readable database."""
@@ -137,6 +138,7 @@ DATABASE_CHECKS: Final[tuple[Check, ...]] = (
     check_retention,
     check_sums,
     check_closing,
+    check_zone,
     check_intensity,
     check_clock,
     check_balance,
@@ -204,7 +206,7 @@ def _run_check(check: Check, settings: CollectorSettings) -> Iterator[Finding]:
     name = _check_name(check)
     try:
         yield from check(settings)
-    except CollectorError as error:
+    except (CollectorError, ConfigurationError) as error:
         yield Finding(name, "failed", str(error))
     except OSError as error:
         where = f"{error.filename or settings.data_dir}: {error.strerror}"

@@ -14,12 +14,13 @@ from typing import Final
 
 from veilleuse.collector.documents.document import Document, Value, with_withheld
 
-_FORMULA: Final = re.compile(r"(^|[;,|\t\r\n])(\s*[=+\-@＝＋－＠])|^(?=[\t\r])")
+SIGNS: Final = "=+-@＝＋－＠"
+"""Signs that begin a formula of a spreadsheet; those of East Asia take the full-width forms too."""
+_FORMULA: Final = re.compile(rf"(^|[;,|\t\r\n])(\s*[{re.escape(SIGNS)}])|^(?=[\t\r])")
 """Places where a spreadsheet may start a formula: the start of a cell, or after a separator of another
 locale.
 
-A French spreadsheet cuts at `;`, and ignores quotes within a cell. East Asian spreadsheets take the
-full-width forms as signs.
+A French spreadsheet cuts at `;`, and ignores quotes within a cell.
 """
 
 

@@ -22,6 +22,7 @@ from markupsafe import Markup, escape
 
 from veilleuse.collector.documents.charts import draw, legend, swatch
 from veilleuse.collector.documents.document import Chart, Document, Head, Text, column
+from veilleuse.collector.documents.formats.csv import SIGNS
 from veilleuse.collector.documents.layout import (
     Section,
     TableCell,
@@ -40,7 +41,7 @@ from veilleuse.collector.documents.layout import (
 )
 from veilleuse.collector.documents.text import Words, instant, words
 
-_FORMULA: Final = re.compile(r"\s*[=+\-@＝＋－＠]")
+_FORMULA: Final = re.compile(rf"\s*[{re.escape(SIGNS)}]")
 _WORD_JOINER: Final = "\N{WORD JOINER}"
 """Put before a text that a spreadsheet would take for a formula after opening or copying the page.
 

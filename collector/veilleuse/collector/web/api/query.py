@@ -26,6 +26,7 @@ from veilleuse.collector.web.api.resources import (
     ResourceKind,
 )
 from veilleuse.collector.web.problems import Problem
+from veilleuse.wire.values import parse_day
 
 _MEDIA: Final = {"application/json": "json", "text/csv": "csv"}
 _MOST_RANGES: Final = 20
@@ -143,7 +144,7 @@ def _check(parameter: Parameter, value: str) -> None:
 
 def _day(name: str, text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        return parse_day(text)
     except ValueError as error:  # e.g. 2026-02-30
         raise _unanswerable(name, f"there is no day {text}") from error
 

@@ -32,7 +32,20 @@ LONGEST_WAIT_SECONDS: Final = 300.0
 """Longest wait after failures; each one doubles the wait up to this, or to the interval if that is longer."""
 HEADER_BYTES: Final = 16 * 1024
 """Largest size of the file of headers."""
-_OURS: Final = {"content-type", "content-encoding", "content-length", "host"}
+_OURS: Final = frozenset(
+    [
+        "content-type",
+        "content-encoding",
+        "content-length",
+        "host",
+        "connection",
+        "transfer-encoding",
+        "te",
+        "trailer",
+        "upgrade",
+    ]
+)
+"""Headers of the connection and of the content: this program writes them."""
 _RESOURCE: Final = {"service.name": "veilleuse"}
 
 

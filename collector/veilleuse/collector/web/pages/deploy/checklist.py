@@ -17,7 +17,7 @@ from veilleuse.collector.exposition.conditions import BY_NAME
 from veilleuse.collector.model.calendars import in_force
 from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.web.pages.frame import Look
-from veilleuse.wire.address import is_loopback, split_address, split_addresses
+from veilleuse.wire.values import is_loopback, split_address, split_addresses
 from veilleuse.wire.vocabulary import Population
 
 _ADDRESSES: Final = """\
