@@ -371,7 +371,7 @@ def _is_number(value: Any) -> bool:
 
 
 def is_census(key: Told, read: Read) -> bool:
-    """Return whether a row has no energy of unmeasured times: `coverage` by `energy`, REEN by its interval."""
+    """Return whether a row has no energy of unmeasured times: of coverage by energy, of REEN by interval."""
     row = read.values.get(key._replace(answer=key.answer.replace(": coverage ", ": energy ")), {})
     return float(row.get("kwh_extrapolated", 0)) == 0 and "kwh_lo_sample" not in row
 
