@@ -160,7 +160,7 @@ class Twin:
         """`silent`: the place whose first PC is silent in the last `days` of September. `odd`: the place with
         the only PC that has a meter, and a screen that is not on as long as the PC is."""
         self.data = Watched(folder, 1)
-        self.places, self.odd = places, odd
+        self.places, self.odd, self.listed = places, odd, listed  # an inventory has one zone
         self.data.data.add_site("liège", "BE")
         self.hosts: dict[str, list[HostId]] = {}
         for name, (entity, site, population, device_class, number) in places.items():
@@ -242,7 +242,7 @@ class Twin:
             own = {
                 "population": (population.value,),
                 "device_class": (device_class.value, "monitor"),
-                "zone": (SITES[site],),
+                "zone": ("FR" if self.listed else SITES[site],),
                 "perimeter": (DEFAULT_PERIMETERS.of(_ON_SITE._replace(population=population)),),
             }
             is_inside = all(is_within(entity, (name,)) for name in (named.get("entity"), scope) if name)
