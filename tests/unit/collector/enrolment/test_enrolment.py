@@ -202,11 +202,8 @@ def call(desk: Desk, *joined: EnrolResult) -> None:
     """Let machines say hello at the desk's time."""
     registry, now = desk.issuing.registry, round(desk.now.timestamp() * 1000)
     for one in joined:
-        desk.issuing.commit(
-            lambda one=one: registry.record_hello(
-                one.host.host_id, facts_wire=None, health_wire=None, now_unix_milliseconds=now
-            )
-        )
+        registry.record_hello(one.host.host_id, facts_wire=None, health_wire=None, now_unix_milliseconds=now)
+    desk.issuing.commit(lambda: None)
 
 
 def twins(desk: Desk) -> set[bytes]:
@@ -238,7 +235,7 @@ def test_a_pseudonym_enrolled_again_is_logged(desk, caplog, population):
     )
 
 
-def test_two_identities_in_use_with_one_pseudonym(desk):
+def test_two_identities_in_use_with_one_pseudonym(desk: Desk):
     """They are told once both called on a day after the second enrolled, until one is revoked or silent.
 
     A machine that was installed again is not told: its old identity calls no more."""
