@@ -51,7 +51,7 @@ from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell
 from veilleuse.collector.fleet.observations import PCS
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.months import WAIT_DAYS
-from veilleuse.collector.model.query import AUTRES, GroupKey, Query
+from veilleuse.collector.model.query import ALL_OVER, AUTRES, GroupKey, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import (
     Detail,
@@ -426,12 +426,11 @@ def make_month(
     reader: DataReader,
     part: Slice,
     k: int,
-    now_unix_milliseconds: int,
     places: Mapping[HostId, GroupKey] | None = None,
     perimeter_of: PerimeterOf = all_in_one,
     same: Mapping[HostId, HostId] | None = None,
 ) -> Month:
-    """Compute one month from the fleet's present data.
+    """Compute one month that is over from the fleet's present data.
 
     `places`: keys of machines by the inventory, until the day on which it takes them out of service; without
     one, a machine is at the place of its enrolment. `same`: see Query.
@@ -441,7 +440,7 @@ def make_month(
         part.end,
         PARTITION,
         k,
-        now_unix_milliseconds=now_unix_milliseconds,
+        now_unix_milliseconds=ALL_OVER,
         same=same or {},
     )
     hosts = hosts_of_month(reader.hosts(), part, places or {})
