@@ -104,7 +104,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if part in (None, _part_of(item))]
     if clock.offset_seconds():
         kept = [item for item in kept if item.get_closest_marker(MACHINE) is None]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    chosen = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = kept
     if part is not None:
         sizes = Counter(item.path for item in kept)
