@@ -13,8 +13,10 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import psutil
 import pytest
@@ -104,7 +106,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if part in (None, _part_of(item))]
     if clock.offset_seconds():
         kept = [item for item in kept if item.get_closest_marker(MACHINE) is None]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    chosen = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = kept
     if part is not None:
         sizes = Counter(item.path for item in kept)
@@ -128,6 +131,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if part is None or named or collection_path.parent != TESTS:
         return None
     return _starts_services(collection_path) != (part != "beside") or None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let each of the processes of a part import another share of the files first. On a fresh checkout, where
+    assertions are rewritten, all of them would otherwise do the same work at the same time."""
+    worker: dict[str, Any] = getattr(session.config, "workerinput", {})
+    part = session.config.getoption("--part")
+    if not worker or part is None or session.config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    files = [one for one in sorted(TESTS.rglob("test_*.py")) if _starts_services(one) == (part != "beside")]
+    for file in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        with suppress(Exception):  # collection will say it
+            import_module(".".join(file.relative_to(TESTS.parent).with_suffix("").parts))
 
 
 @pytest.hookimpl(trylast=True)

@@ -100,6 +100,8 @@ def test_files_and_functions_fit_a_reader():
         text = file.read_text(encoding="utf-8")
         if (lines := text.count("\n")) > 500:
             long.append(f"{name}: {lines} lines")
+        if lines <= 50:
+            continue
         for node in _statements(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
@@ -119,11 +121,10 @@ def test_any_exception_is_caught_at_the_boundaries_only():
 
 def _catches_anything(file: Path) -> bool:
     """Return whether a file catches all exceptions; a handler that ends in a bare `raise` does not count."""
-    handlers = [
-        node
-        for node in _statements(ast.parse(file.read_text("utf-8")))
-        if isinstance(node, ast.ExceptHandler)
-    ]
+    text = file.read_text("utf-8")
+    if not re.search(r"except\s*:|\b(Base)?Exception\b", text):
+        return False
+    handlers = [node for node in _statements(ast.parse(text)) if isinstance(node, ast.ExceptHandler)]
     return any(
         (kind := handler.type) is None
         or (isinstance(kind, ast.Name) and kind.id in ("Exception", "BaseException"))

@@ -9,6 +9,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,14 @@ def modules(side: str) -> Iterator[tuple[str, Path]]:
             yield str(file.relative_to(SIDES[side]).with_suffix("")), file
 
 
-def classes(file: Path) -> Iterator[str]:
-    """Yield the names of the public classes that a file defines."""
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            yield node.name
+@cache
+def classes(file: Path) -> dict[str, list[str]]:
+    """Return the public classes that a file defines, with the names of their bases."""
+    return {
+        node.name: [ast.unparse(base) for base in node.bases]
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    }
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -90,8 +94,4 @@ def test_modules_and_classes_are_nouns(side: str) -> None:
 
 def is_an_error(file: Path, name: str) -> bool:
     """Return whether a class derives from an error, judged by the name of its base."""
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            bases = [ast.unparse(base) for base in node.bases]
-            return any(base.endswith(("Error", "Exception", "Away", "Damaged")) for base in bases)
-    return False
+    return any(base.endswith(("Error", "Exception", "Away", "Damaged")) for base in classes(file)[name])

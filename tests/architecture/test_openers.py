@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -185,6 +186,7 @@ def _by_name(attribute: str, node: ast.Call) -> bool:
     return False
 
 
+@cache
 def found() -> dict[str, dict[str, list[int]]]:
     """Return file → call → lines."""
     result: dict[str, dict[str, list[int]]] = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,16 +21,21 @@ from veilleuse.collector.store.sqlite.registry_rows import _WHAT_DERIVE_ASKS
 from veilleuse.wire.settings_file import Section, describe
 
 
-def attributes_read(code: Iterable[Path]) -> set[tuple[str, str]]:
-    """Return (owner, name) of each attribute that these files read: `self._measure.units` gives ("measure",
+@cache
+def attributes_in(file: Path) -> set[tuple[str, str]]:
+    """Return (owner, name) of each attribute that a file reads: `self._measure.units` gives ("measure",
     "units").
     """
     return {
         (str(getattr(node.value, "id", getattr(node.value, "attr", ""))).strip("_"), node.attr)
-        for file in code
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }
+
+
+def attributes_read(code: Iterable[Path]) -> set[tuple[str, str]]:
+    """Return what these files read."""
+    return {one for file in code for one in attributes_in(file)}
 
 
 @pytest.mark.parametrize(("side", "settings"), [("agent", AgentSettings), ("collector", CollectorSettings)])

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,11 @@ def files(*suffixes: str, under: Path = ROOT) -> Iterator[Path]:
                 continue
             if not suffixes or name.endswith(suffixes):
                 yield Path(folder) / name
+
+
+def may_name(text: str, names: Iterable[str]) -> bool:
+    """Return whether one of these identifiers is a word of a source, so that it is worth parsing."""
+    return re.search(rf"\b(?:{'|'.join(names)})\b", text) is not None
 
 
 def is_generated(file: Path) -> bool:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,6 +23,19 @@ def dies_at(line: int, parts: tuple[str, ...]) -> Callable[[], int]:
     """Kill this process with SIGKILL at executed line number `line` of files whose path contains one of
     `parts`; 0 never kills. Return a function that gives the number of such lines executed so far."""
     seen = 0
+
+    def count() -> None:
+        nonlocal seen
+        seen += 1
+        if seen == line:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _at_each_line(parts, count)
+    return lambda: seen
+
+
+def _at_each_line(parts: tuple[str, ...], act: Callable[[], None]) -> None:
+    """Act before each line that is executed of files whose path contains one of `parts`."""
     ours: dict[str, bool] = {}
 
     def call(frame: FrameType, event: str, _: Any) -> Any:
@@ -31,15 +45,11 @@ def dies_at(line: int, parts: tuple[str, ...]) -> Callable[[], int]:
         return trace if known else None
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal seen
         if event == "line":
-            seen += 1
-            if seen == line:
-                os.kill(os.getpid(), signal.SIGKILL)
+            act()
         return trace
 
     sys.settrace(call)
-    return lambda: seen
 
 
 def in_child(work: Callable[[], object]) -> int:
@@ -66,6 +76,27 @@ def lines_of(work: Callable[[], object], parts: tuple[str, ...], note: Path) -> 
 
     assert in_child(count) == 0
     return int(note.read_text())
+
+
+def changes_of(work: Callable[[], object], parts: tuple[str, ...], files: Path, note: Path) -> list[int]:
+    """Return the first line, and each before which the files that begin with `files` changed: a kill at any
+    other line of the work leaves the files of the last one of these."""
+
+    def write_down() -> None:
+        states: list[int] = []
+
+        def look() -> None:
+            found = sorted(files.parent.glob(f"{files.name}*"))
+            states.append(hash(tuple((file.name, file.read_bytes()) for file in found)))
+
+        _at_each_line(parts, look)
+        work()
+        sys.settrace(None)
+        changed = (number for number, (a, b) in enumerate(pairwise(states), start=2) if a != b)
+        note.write_text(" ".join(map(str, (1, *changed))))
+
+    assert in_child(write_down) == 0
+    return [int(number) for number in note.read_text().split()]
 
 
 def run_program(program: str, *arguments: str) -> str:

@@ -65,7 +65,8 @@ class Translations:
     def _find(self, text: str) -> _Found | None:
         if (whole := self._whole.get(text)) is not None:
             return _Found(whole, len(text))
-        ways = (self._join(text), *(self._fill(one, text) for one in self._patterns))
+        may = (one for one in self._patterns if text.startswith(one.head) and text.endswith(one.tail))
+        ways = (self._join(text), *(self._fill(one, text) for one in may))
         return max(filter(None, ways), key=lambda one: one.characters, default=None)
 
     def _join(self, text: str) -> _Found | None:
@@ -76,8 +77,6 @@ class Translations:
         return _Found(f"{first.text}{_NO_BREAK}; {last.text}", characters)
 
     def _fill(self, pattern: _Pattern, text: str) -> _Found | None:
-        if not (text.startswith(pattern.head) and text.endswith(pattern.tail)):
-            return None
         fields = re.fullmatch(pattern.expression, text, re.DOTALL)
         if fields is None:
             return None

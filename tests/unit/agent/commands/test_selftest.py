@@ -93,6 +93,20 @@ def no_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selftest, "processor_load", lambda _seconds: nullcontext())
 
 
+@pytest.fixture
+def no_wait(no_load: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command's own clock pass without waiting."""
+
+    class OwnClock(FakeClock):
+        def __init__(self, _procfs: str) -> None:
+            super().__init__()
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(selftest, "SystemClock", OwnClock)
+
+
 def phases(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the phases of a document by name."""
     return {phase["name"]: phase for phase in document["phases"]}
@@ -381,7 +395,7 @@ def test_the_file_is_new(tmp_path, capsys, monkeypatch):
     assert "--json writes no file" in capsys.readouterr().err
 
 
-def test_json_goes_to_standard_output(tmp_path, capsys, monkeypatch):
+def test_json_goes_to_standard_output(tmp_path, no_wait, capsys, monkeypatch):
     """With --json nothing is written, and standard output is the document alone."""
     monkeypatch.chdir(tmp_path)
     assert main(command(tmp_path, "--json")) == 0

@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from shutil import copy
 from tests.support.fakes.agent import EPOCH_START, record
-from tests.support.killing import dies_at, in_child, lines_of
+from tests.support.killing import changes_of, dies_at, in_child, lines_of
 from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.spool.outbox import Outbox, Ring
 from veilleuse.agent.spool.database import FileSpool, Bounds, connect
@@ -79,9 +79,12 @@ assert in_child(work) == 0
 after = content(path)
 assert after != before
 copy(first, path)
-lines = lines_of(work, parts, folder / "note")
+if sys.argv[4] == "every line":
+    lines = range(lines_of(work, parts, folder / "note"), 0, -1)
+else:
+    lines = changes_of(work, parts, path, folder / "note")
 seen = {"before": 0, "after": 0}
-for line in range(lines, 0, -int(sys.argv[4])):
+for line in lines:
     copy(first, path)
     (folder / "spool.db-journal").unlink(missing_ok=True)
     def dies():
@@ -92,7 +95,7 @@ for line in range(lines, 0, -int(sys.argv[4])):
     assert found in (before, after), (line, found)
     seen["before" if found == before else "after"] += 1
 assert seen["before"] and seen["after"], seen
-print(lines, seen)
+print(len(lines), seen)
 """
 
 
@@ -109,10 +112,9 @@ print(lines, seen)
         ("new_stream", "()"),
     ],
 )
-@pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.long)])
-def test_killed_at_every_line(tmp_path, name, arguments, every, figure):
-    """The file is intact, in the state before or after. `every` = 2 kills at every second line."""
-    said = run_program(PROGRAM, str(tmp_path), name, arguments, str(every))
-    figure(
-        f"{-(-int(said.split()[0]) // every):,} kills inside {name}, the file in the state before or after each time"
-    )
+@pytest.mark.parametrize("at", ["each change", pytest.param("every line", marks=pytest.mark.long)])
+def test_killed_at_every_line(tmp_path, name, arguments, at, figure):
+    """The file is intact, in the state before or after. Kills between two changes of the files are one."""
+    said = run_program(PROGRAM, str(tmp_path), name, arguments, at)
+    kills = int(said.split()[0])
+    figure(f"{kills:,} kills inside {name}, the file in the state before or after each time")

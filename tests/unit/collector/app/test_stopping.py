@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -21,31 +22,35 @@ SERVICE = """
 import sys, threading, time
 from veilleuse.collector.app.service import Stop
 
-with Stop() as stop:
-    for _ in range(8):
-        threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
-    print("ready", flush=True)
-    stop.wait()
-print("stopped", flush=True)
+for _ in range(8):
+    threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+for _ in sys.stdin:
+    with Stop() as stop:
+        print("ready", flush=True)
+        stop.wait()
+    print("stopped", flush=True)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_a_stopped_process_ends_it_once_it_goes_on(number):
+def test_a_signal_to_a_stopped_process_ends_it_once_it_goes_on():
     """A paused container or frozen unit stops as well: the kernel gives the signal to whichever thread wakes
     first."""
-    for _ in range(5):
-        with subprocess.Popen([sys.executable, "-c", SERVICE], stdout=subprocess.PIPE, text=True) as process:
-            try:
-                assert process.stdout is not None
+    command = [sys.executable, "-c", SERVICE]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            for number in (signal.SIGTERM, signal.SIGINT) * 5:
+                print(flush=True, file=process.stdin)
                 assert process.stdout.readline() == "ready\n"
                 process.send_signal(signal.SIGSTOP)
                 until(partial(_is_stopped, process.pid))
                 process.send_signal(number)
                 process.send_signal(signal.SIGCONT)
-                assert process.communicate(timeout=60)[0] == "stopped\n"
-            finally:
-                process.kill()
+                assert select.select([process.stdout], [], [], 60)[0], number
+                assert process.stdout.readline() == "stopped\n"
+        finally:
+            process.kill()
 
 
 def _is_stopped(pid: int) -> bool:

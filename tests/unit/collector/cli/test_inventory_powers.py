@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -33,16 +34,30 @@ TOWERS: Final = '"Nom";"Type";"ID";"Puissance consommée"\n"t";"Tour";"1";"400 W
 HOURS: Final = 365 * 24
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a year of 12 measured towers, and of listed switches and routers; nothing is declared yet."""
+    return filled(tmp_path_factory.mktemp("measured"), 1)
+
+
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """Give a year of 12 measured towers, and of listed switches and routers; nothing is declared yet."""
-    return filled(tmp_path, monkeypatch, 1)
+def settings(tmp_path: Path, measured: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
+    """Lead the commands to a copy of that year."""
+    return led_to(tmp_path, measured, monkeypatch)
 
 
-def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_month: int) -> CollectorSettings:
-    """Fill a year whose towers are measured from `first_month` on, and publish it."""
+def led_to(folder: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
+    """Copy a data directory below `folder`, and lead the commands to it on the day NOW."""
+    found = settings_in(folder)
+    shutil.copytree(template, found.data_dir)
+    lead_commands_to(found, monkeypatch)
     monkeypatch.setattr(clock, "today", lambda zone=UTC: NOW.astimezone(zone).date())
-    found = settings_in(tmp_path)
+    return found
+
+
+def filled(folder: Path, first_month: int) -> Path:
+    """Fill a year whose towers are measured from `first_month` on, and publish it; return its directory."""
+    found = settings_in(folder)
     initialise(found, site="lyon")
     with Filled(found.data_dir, clock=NOW.timestamp) as data:
         towers = [
@@ -64,8 +79,7 @@ def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_month: int) ->
                 workstation_days(data, host, monday, monday + timedelta(days=7), watts=20 + number)
         data.derive()
     publish(found)
-    lead_commands_to(found, monkeypatch)
-    return found
+    return found.data_dir
 
 
 def publish(settings: CollectorSettings) -> None:
@@ -172,7 +186,7 @@ def test_a_row_that_is_mostly_declared_says_so(tmp_path: Path, monkeypatch: pyte
 
     A class without a device, and a power that is in no energy, are not named.
     """
-    settings = filled(tmp_path, monkeypatch, 9)
+    settings = led_to(tmp_path, filled(tmp_path / "made", 9), monkeypatch)
     assert told(tmp_path, "released")["rows"]["tower"]["basis"] == "sample"
     projector = '"p";"Vidéoprojecteur";"2";"300 W"\n'
     assert imported(tmp_path, TOWERS + projector, "--hours-on", "8", "--replace", "projector") == 3

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -32,11 +33,17 @@ OF_PCS: Final = ("I1", "I2", "I3", "I4", "I5", "I13")
 NAMES: Final = {*OF_PCS, "I6", "I7", "I8"}
 
 
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filled]:
-    """Yield 24 towers of two entities and two servers, a week of each month of 2025, published."""
+def lead_to_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the collector's day be NOW's."""
     monkeypatch.setattr(clock, "today", lambda zone=UTC: NOW.astimezone(zone).date())
-    with Filled(tmp_path / "data", clock=NOW.timestamp) as filled:
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return 24 towers of two entities and two servers, a week of each month of 2025, published."""
+    directory = tmp_path_factory.mktemp("measured") / "data"
+    with pytest.MonkeyPatch.context() as patch, Filled(directory, clock=NOW.timestamp) as filled:
+        lead_to_today(patch)
         enrolled = date(2024, 12, 31)
         towers = [
             filled.add_host(
@@ -65,6 +72,15 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filled]:
         workstation_days(filled, towers[1], date(2025, 5, 20), date(2025, 5, 21))
         filled.derive()
         roll(filled, NOW.date())
+    return directory
+
+
+@pytest.fixture
+def data(tmp_path: Path, measured: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filled]:
+    """Open a copy of that directory."""
+    lead_to_today(monkeypatch)
+    copy = shutil.copytree(measured, tmp_path / "data")
+    with Filled(copy, clock=NOW.timestamp) as filled:
         yield filled
 
 
