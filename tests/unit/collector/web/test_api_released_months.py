@@ -93,10 +93,14 @@ def test_a_released_month_stays_as_it_was(tmp_path):
         publish_months(data, PUBLISHED)
         with Reading(data, clock=lambda: moment[0]) as reading:
             reader, admin = reading.account("one", days=90), reading.account("admin", Role.ADMIN, days=90)
-            data.push(hosts[11], [(civil(date(2026, 10, 2)), [cell(State.ASLEEP, 5 * 3_600_000, Band.NIGHT)])])
+            data.push(
+                hosts[11], [(civil(date(2026, 10, 2)), [cell(State.ASLEEP, 5 * 3_600_000, Band.NIGHT)])]
+            )
             data.derive()
             before = rows(reading, reader, OCTOBER)
-            assert [(row["n"], row["machine_days_observed"]) for row in before] == [(12, 12.0)]  # few were silent: whole days
+            assert [(row["n"], row["machine_days_observed"]) for row in before] == [
+                (12, 12.0)
+            ]  # few were silent: whole days
             assert rows(reading, admin, OCTOBER) == before
             assert [row["n"] for row in rows(reading, admin, f"{OCTOBER}&basis=unreleased")] == [12]
             refused = reading.get(f"/api/v1/coverage?{OCTOBER}&basis=unreleased", reader)
