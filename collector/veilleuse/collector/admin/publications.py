@@ -82,7 +82,7 @@ def _note_and_put(context: AdminContext, one: Publication) -> bool:
         return store.put(noted)
     hold = context.published.hold
     if noted is None and hold is not None and hold.covers(one.first, one.end):
-        raise AdminError(f"{one.name} stays unpublished since the restore of {hold.until}")
+        raise AdminError(f"{one.name} stays unpublished since the restore")
     if noted is None or noted.content != one.content:
         context.published.append(one)
     return store.put(one)

@@ -29,7 +29,7 @@ def check_settings(settings: CollectorSettings) -> Iterator[Finding]:
             HttpClient(base, route)
 
     uses: list[tuple[bool, str, Callable[[], object]]] = [
-        (True, "http.metrics_token_file", lambda: read_metrics_auth(settings.http)),
+        (True, "[http]", lambda: read_metrics_auth(settings.http)),
         (
             bool(settings.backup.key_file),
             "backup.key_file",

@@ -276,7 +276,7 @@ def check_held_months(settings: CollectorSettings) -> Iterator[Finding]:
     yield Finding(
         "months",
         outcome_of("month_held", 1),
-        f"unpublished since the restore of {hold.until}, perhaps published before: {names}",
+        f"unpublished since the restore, perhaps published before: {names}",
         f"put {file} back and restore again; if it is lost: 'veilleuse published allow FROM TO --why TEXT'",
     )
 
