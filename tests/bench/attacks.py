@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.simulate import one as simulate_one
-from tests.promises.support import restored_months, stories, telework_days
+from tests.promises.support import restored_months, silent_month, stories, telework_days
 from tests.promises.support.read_together import Watched
 from tests.promises.support.unfinished import measure as measure_unfinished
 from tests.promises.test_p15_attacker import leaks, solved
@@ -76,6 +76,12 @@ CASES: tuple[Case, ...] = (
         "13 laptops with a load in one step, one of them in another: its hours",
         f"1 isolated: {ALL_OUTLETS}",
         read_together(stories.steady_load),
+    ),
+    Case(
+        4,
+        "the silent month of the only PC of an entity",
+        "4,721 values tell of one person's PC",
+        silent_month.measure,
     ),
     Case(
         5,

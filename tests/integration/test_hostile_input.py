@@ -191,12 +191,12 @@ NAMED: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "meters import deep.toml": (run, "nested too deeply"),
     "calendar school-holidays holidays_long_field.csv": (run, "field larger than field limit"),
     "intensity import number.json": (run, "neither JSON nor CSV"),
-    "factors list --on 9999-12-31": (run, "between the years 2000 and 2200"),
-    "factors show electricity/FR --on 9999-12-31": (run, "between the years 2000 and 2200"),
-    "convert 1 --on 9999-12-31": (run, "between the years 2000 and 2200"),
-    "calibrate meters --model x --to 0001-01-01": (run, "between the years 2000 and 2200"),
+    "factors list --on 9999-12-31": (run, "its year must be 1980 to 2999"),
+    "factors show electricity/FR --on 2999-12-31": (run, "between the years 2000 and 2200"),
+    "convert 1 --on 9999-12-31": (run, "its year must be 1980 to 2999"),
+    "calibrate meters --model x --to 0001-01-01": (run, "its year must be 1980 to 2999"),
     "close 99999999999999999999 --list": (run, "name one year, 2000 to 2200"),
-    "intensity show --from 0001-01-01 --to 2026-01-01": (run, "between the years 2000 and 2200"),
+    "intensity show --from 0001-01-01 --to 2026-01-01": (run, "its year must be 1980 to 2999"),
     "intensity show --from 2000-01-01 --to 2200-12-31": (run, "more than 366 days"),
 }
 """Command line → program, and its message: each once gave a traceback, or took minutes."""

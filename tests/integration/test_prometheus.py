@@ -44,8 +44,6 @@ RIGHTLY_EMPTY: Final = {
     "exploitation-silent-0": "the service has not run for two intervals, or two open days",
     "exploitation-lost-0": "no agent dropped a record",
     "collecteur-forecast-0": "a disk is predicted from three days of sizes",
-    "collecteur-errors-1": "no job failed",
-    "collecteur-refused-0": "no call was refused",
     "energie-co2-virtual-0": "the simulated virtual machines send nothing more",
 }
 """Queries without a result here → why. Their expressions parse all the same."""

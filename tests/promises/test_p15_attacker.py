@@ -34,7 +34,7 @@ from tests.promises.support.indicator_answers import rows_without_counts, unexpl
 from tests.promises.support.indicator_equations import causes_at, tell_indicators
 from tests.promises.support.isolating import Column, Equation, Isolated, dominated, smallest
 from tests.promises.support.read_together import Key, Row, Watched, What
-from tests.promises.support.silent_month import PILOT, PLACES, Places, compared
+from tests.promises.support.silent_month import LAPTOPS, PILOT, PLACES, Places, compared
 from tests.promises.support.stories import (
     ATTACKED,
     AUG,
@@ -292,24 +292,26 @@ def test_the_silence_of_one_is_in_no_number(tmp_path: Path) -> None:
 
 @pytest.mark.promise("P15")
 @pytest.mark.parametrize(
-    ("places", "silent", "days", "listed"),
+    ("places", "silent", "days", "listed", "odd"),
     [
-        (PLACES, ("alone", "class", "zone"), 30, False),
-        (PILOT, ("alone",), 30, False),
-        pytest.param(PLACES, ("twelve", "small", "population"), 30, False, marks=pytest.mark.long),
-        pytest.param(PLACES, ("alone", "small", "class"), 30, True, marks=pytest.mark.long),
-        pytest.param(PLACES, ("alone", "twelve", "class"), 12, False, marks=pytest.mark.long),
-        pytest.param(PLACES, ("small", "branch"), 12, True, marks=pytest.mark.long),
+        (PLACES, ("alone", "class", "zone"), 30, False, ""),
+        (PILOT, ("alone",), 30, False, ""),
+        (LAPTOPS, ("twelve",), 30, False, "twelve"),
+        pytest.param(PLACES, ("twelve", "small", "population"), 30, False, "", marks=pytest.mark.long),
+        pytest.param(PLACES, ("alone", "small", "class"), 30, True, "", marks=pytest.mark.long),
+        pytest.param(PLACES, ("alone", "twelve", "class"), 12, False, "", marks=pytest.mark.long),
+        pytest.param(PLACES, ("small", "branch"), 12, True, "", marks=pytest.mark.long),
+        pytest.param(PLACES, ("alone",), 30, True, "alone", marks=pytest.mark.long),
     ],
-    ids=("alone", "pilot", "places", "listed", "partly", "partly and listed"),
+    ids=("alone", "pilot", "odd", "places", "listed", "partly", "partly and listed", "odd and alone"),
 )
 def test_the_silent_month_of_one_is_at_no_outlet(
-    places: Places, silent: Sequence[str], days: int, listed: bool, tmp_path: Path
+    places: Places, silent: Sequence[str], days: int, listed: bool, odd: str, tmp_path: Path
 ) -> None:
     """Two fleets, equal but for one PC's silent month, differ in sums over k machines or more alone.
 
     Rows of an entity with fewer than k PCs have no n, coverage or machine-days. n is never above n_fleet."""
-    found = compared(tmp_path, places, silent, days=days, listed=listed)
+    found = compared(tmp_path, places, silent, days=days, listed=listed, odd=odd)
     assert not found, "\n".join([str(len(found)), *found[:20]])
 
 

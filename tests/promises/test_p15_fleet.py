@@ -91,7 +91,7 @@ def with_true_times(data: Watched, month: FleetOfMonth) -> Sequence[FleetRow]:
     """Use known time as it was measured, not as it is published."""
     with pytest.MonkeyPatch.context() as patch, closing(data.data.reader()) as reader:
         patch.setattr(tables, "round_to_machine_days", lambda tally, _: tally)
-        exact = make_month(reader, PART, K, round(data.now[0] * 1000))
+        exact = make_month(reader, PART, K)
         return list(estimate_months([replace(released(month), cells=exact.cells)], ASSUMPTIONS)[0])
 
 

@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Reads two fleets at every outlet that are equal but for one PC's silent month, and compares them.
 
-What differs may be sums over k machines or more alone: energy, time and what follows from them. Everything
-that names, labels or counts machines is equal, and so is all that is told of fewer than k.
+All that names, labels or counts machines is equal. `may_differ` says what is not, by the PCs enrolled:
+- k or more: numbers that follow from energy, time and nights of all its machines (ENERGY, SUMS). What it is
+  called (census or sample) and which interval it has (INTERVAL) differ only where its energy at times that
+  nobody measured is 0 in one of the two fleets: they follow from that sum.
+- fewer: energy alone, which is that of published groups of k or more (`unexplained_rows` checks that).
+A value that is there in one fleet alone is no number. Texts are compared without numbers of these kinds.
 """
 
 from __future__ import annotations
@@ -15,10 +19,9 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,19 +29,22 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.promises.support.fleet_answers import K, unexplained_rows
 from tests.promises.support.hours import HOUR, METERED_WATTS, days_from
-from tests.promises.support.outlets import samples
+from tests.promises.support.outlets import TABLES, json_rows, page_rows, samples, xlsx_rows
 from tests.promises.support.read_together import Watched
 from tests.support.filled import METER, cell, civil
 from tests.support.inventories import Listed
 from tests.support.machines import settings_in
 from tests.support.reading import Reading
+from tests.support.report_files import Page, workbook
 from tests.support.sources import opened, opened_for_sobriety
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.documents.document import Document, renderer
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.exposition.otlp import export_request
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.indicators import Targets
-from veilleuse.collector.model.query import Query
+from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.query import AUTRES, DEFAULT_PERIMETERS, GroupKey, Query, is_within
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.emissions import emissions_report_of, prepare_for_publication
 from veilleuse.collector.reports.exchange.numecoeval import DIMENSIONS, equipment_file
@@ -64,7 +70,10 @@ PLACES: Final = {
 """Name → entity, site, population, class and number of PCs."""
 PILOT: Final = {"alone": ("A", "lyon", Population.WORKSTATION, DeviceClass.LAPTOP, 1)}
 """A fleet of one PC."""
+LAPTOPS: Final = {name: PLACES[name] for name in ("twelve", "beside", "zone")}
+"""Two entities of laptops, and a PC abroad that is in no cell."""
 Places = Mapping[str, tuple[str, str, Population, DeviceClass, int]]
+Row = Mapping[str, Any]
 EMISSIONS: Final = (
     *("entity,device_class", "entity", "population,month", "perimeter,power_context", "entity&level=1"),
     *("entity,device_class&basis=observed", "device_class&basis=observed"),
@@ -76,93 +85,69 @@ READERS: Final = {
     "reader of B > Archives": ("B > Archives",),
     "reader of F": ("F",),
 }
-OF_ENERGY: Final = re.compile(
-    "(extrapolated|default|energy)_millijoules|kwh_.*|kgco2e_.*|gsd2|u_(sampling|model|factor)|split_residual.*|share_of_total|number"
+ENERGY: Final = re.compile(
+    "(energy|extrapolated|default)_millijoules|(shown\\.)?(kwh|kgco2e)_.*|gsd2|u_(sampling|model|factor)"
+    "|split_residual.*|number|veilleuse_.*(energy.*_joules|emissions.*_grams)"
 )
-"""Numbers that follow from the energy of a published cell."""
-OF_SUMS: Final = re.compile(
-    f"{OF_ENERGY.pattern}|value.*|(numerator|denominator).*|kwh|nights_on|open_kwh|machine_days_observed"
-    "|coverage_.*|representativeness|basis|interval|known_.*|avoidable.*|not_known|.*_kwh|cpu_hours|own_cpu_hours|derived_milliseconds|shown\\.(kgco2e|kwh).*"
+"""Numbers that follow from the energy of published groups of k machines or more."""
+SUMS: Final = re.compile(
+    f"{ENERGY.pattern}|machine_days_observed|coverage_(states|energy)|derived_milliseconds"
+    "|value(_(lo|hi)_sample)?|(numerator|denominator)(_milliseconds)?|nights_on|veilleuse_month_state_seconds|veilleuse_.*_ratio"
 )
-"""Numbers of k machines or more, and labels that follow from them."""
-SUMS_OF_SERIES: Final = re.compile(
-    "veilleuse_(fleet_.*(joules|grams)(_total)?|month_(energy_joules|emissions_grams|state_seconds|outside.*)|own_.*"
-    "|.*_ratio|month_avoidable_energy_joules|night_.*)"
+"""Numbers that follow from time, energy and nights of all machines of a row."""
+INTERVAL: Final = re.compile("basis|representativeness|interval|gsd2|.*_(lo|hi)(95|_sample|_sensitivity)")
+"""What follows from a row's energy at times that nobody measured being 0, or not."""
+NOTES: Final = re.compile(
+    "Les intervalles à |# % intervals|Intervalle d’|Sensibilité|Le déploiement n’est pas|(kwh|kgco#e)_(lo|hi)|gsd#"
 )
-OF_THE_COLLECTOR: Final = (
-    "veilleuse_store_",
-    "veilleuse_web_",
-    "veilleuse_exposition_",
-    "veilleuse_process_",
-)
+"""Beginnings of notes on INTERVAL, and of its columns: an answer has them where one of its rows has it."""
+OF_THE_COLLECTOR: Final = re.compile("veilleuse_(store|web|exposition|process)_.*")
 """Series of the collector itself: of a fleet of k PCs or more they change with each call (privacy.md §4)."""
-OF_ENTITY: Final = ("entity", "population", "device_class", "zone")
-_OF_THE_LARGEST: Final = ("Small groups of", "A #%")
-"""Texts about the groups of k machines with the largest figures."""
+OF_THE_HOST: Final = re.compile("veilleuse_(store_free|web_request_seconds|process|exposition_render)_.*")
+"""Of these, what depends on the machine that runs this test."""
+GROUPS: Final = ("entity", "population", "device_class", "zone", "perimeter")
+NAMES: Final = (
+    *("period_from", "month", "level", "indicator", "reason", "part", "power_context", "server", "item"),
+    *("own_part", "measure", "objective", "table"),
+)
+_OF_THE_LARGEST: Final = re.compile(r"Small groups of|A #%|.* \(#% of the uncertainty\)")
+"""Texts about the groups of k machines with the largest figures, or uncertainties."""
+_ON_SITE: Final = GroupKey(power_context=PowerContext.OWN_SITE)
 _NOT_OF_THE_FLEET: Final = re.compile("generated_unix_milliseconds|report_id|created.*")
 
 
 class Told(NamedTuple):
-    """One value that an outlet gives."""
+    """One row that an outlet gives."""
 
     outlet: str
-    of: str
-    """Answer and group."""
-    name: str
+    answer: str
+    row: str
 
 
 @dataclass
 class Read:
     """All that was read of one fleet."""
 
-    values: dict[Told, Any] = field(default_factory=dict)
-    few: set[tuple[str, str]] = field(default_factory=set)
-    """(outlet, of) of rows of an entity with fewer than k PCs."""
+    values: dict[Told, dict[str, Any]] = field(default_factory=dict)
+    machines: dict[Told, int] = field(default_factory=dict)
+    """Row → PCs enrolled in it."""
+    texts: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    """(outlet, answer) → its texts in any order, since rows are sorted by numbers."""
     unexplained: list[str] = field(default_factory=list)
 
-    def put(self, outlet: str, of: str, name: str, value: Any) -> None:
-        """Add a value; several of one name are numbered."""
-        number = 0
-        while (key := Told(outlet, of, f"{name}{f' ({number})' if number else ''}")) in self.values:
+    def put(self, outlet: str, answer: str, row: str, values: Row, machines: int) -> None:
+        """Add a row; several of one name are numbered."""
+        number = 1
+        while (key := Told(outlet, answer, f"{row}{f' #{number}' if number > 1 else ''}")) in self.values:
             number += 1
-        self.values[key] = value
-
-    def rows(self, outlet: str, answer: str, rows: Iterable[Mapping[str, Any]], few: Any = None) -> None:
-        """Add rows of an answer; `few`: returns whether a row is of fewer than k PCs."""
-        seen = Counter[str]()
-        for row in rows:
-            flat = dict(_flat(row))
-            words = [
-                str(flat.get(name))
-                for name in (
-                    *(
-                        "period_from",
-                        "month",
-                        "level",
-                        "indicator",
-                        "reason",
-                        "part",
-                        "perimeter",
-                        *OF_ENTITY,
-                    ),
-                    *("power_context", "server", "item", "own_part", "measure", "objective", "table"),
-                )
-                if flat.get(name) not in (None, "")
-            ]
-            of = f"{answer}: {' · '.join(words)}"
-            seen[of] += 1
-            of += f" #{seen[of]}" if seen[of] > 1 else ""
-            if few is not None and few(flat):
-                self.few.add((outlet, of))
-            for name, value in flat.items():
-                self.put(outlet, of, name, value)
+        self.values[key], self.machines[key] = dict(values), machines
 
 
-def _flat(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(row: Row, before: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in row.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{name}.")
-        elif not _NOT_OF_THE_FLEET.fullmatch(name):
+        elif not _NOT_OF_THE_FLEET.fullmatch(name) and value not in (None, ""):
             yield f"{before}{name}", value if not isinstance(value, list) else json.dumps(value)
 
 
@@ -170,11 +155,12 @@ class Twin:
     """A fleet of `places` over two months, in which one PC may be silent in the second. A context manager."""
 
     def __init__(
-        self, folder: Path, places: Places, *, silent: str = "", days: int = 30, listed: bool = False
+        self, folder: Path, places: Places, *, silent: str, days: int, listed: bool, odd: str
     ) -> None:
-        """`silent`: name of the place whose first PC is silent in the last `days` of September."""
+        """`silent`: the place whose first PC is silent in the last `days` of September. `odd`: the place with
+        the only PC that has a meter, and a screen that is not on as long as the PC is."""
         self.data = Watched(folder, 1)
-        self.places = places
+        self.places, self.odd, self.listed = places, odd, listed  # an inventory has one zone
         self.data.data.add_site("liège", "BE")
         self.hosts: dict[str, list[HostId]] = {}
         for name, (entity, site, population, device_class, number) in places.items():
@@ -210,13 +196,15 @@ class Twin:
 
     def _push(self, host: HostId, days: Iterable[date], chance: random.Random) -> None:
         """Store whole days. Every third machine is metered; each has a screen on for half its time."""
+        is_odd = bool(self.odd) and host == self.hosts[self.odd][0]
+        is_metered = is_odd if self.odd else host % 3 == 0
         records = []
         for day in days:
             on, idle = (chance.randrange(2 * HOUR, 4 * HOUR) for _ in range(2))
             watts = chance.uniform(*METERED_WATTS)
-            energy = round(on * watts) if host % 3 == 0 else None
+            energy = round(on * watts) if is_metered else None
             active = cell(State.ON_ACTIVE, on, Band.OPEN, busy_ratio=0.2, energy_millijoules=energy)
-            active.displays.add(size=1, milliseconds=on // 2)
+            active.displays.add(size=1, milliseconds=on if self.odd and not is_odd else on // 2)
             asleep = cell(State.OFF, 24 * HOUR - on - idle, Band.NIGHT)
             records.append((civil(day), [active, cell(State.ON_IDLE, idle, Band.NIGHT), asleep]))
         self.data.data.push(host, records, METER)
@@ -237,39 +225,56 @@ class Twin:
                 self._ask(found, reading, who, reading.account(who, Role.READER, *entities), *entities)
             reading.indicators.refresh()
             self._metrics(found, reading.get("/metrics").text)
-            self._otlp(found, reading)
             for page in PAGES:
                 for query in ("?lang=en", "?lang=en&name=B+%3E+Archives", "?lang=en&by=entity"):
-                    text = reading.get(f"{page.path}{query}").text
-                    found.put("pages", f"{page.path}{query}", "text", _masked(text))
+                    url = f"{page.path}{query}"
+                    found.texts["page", url] = _texts(_lines(reading.get(url).text), _OF_ENERGY)
         self._files(found)
         return found
 
-    def _of_few(self, row: Mapping[str, Any], scope: str = "") -> bool:
-        """Return whether a row has fewer than k of the PCs enrolled in `scope`."""
-        named = {name: row[name] for name in OF_ENTITY if row.get(name)}
-        if row.get("level") in ("autres", "withheld"):
-            return False
-        number = sum(
-            count
-            for entity, site, population, device_class, count in self.places.values()
-            if ("entity" not in named or f"{entity} > ".startswith(f"{named['entity']} > "))
-            and f"{entity} > ".startswith(f"{scope} > " if scope else "")
-            and named.get("population", population.value) == population.value
-            and named.get("device_class", device_class.value) in (device_class.value, "monitor")
-            and named.get("zone", SITES[site]) == SITES[site]
-        )
-        return 0 < number < K
+    def machines(self, row: Row, scope: str = "") -> int:
+        """Return the PCs enrolled in a row; `scope`: entity of the reader. A merged row has its number."""
+        if row.get("level") == AUTRES:
+            return int(row.get("n", 0))
+        named = {name: row[name] for name in GROUPS if row.get(name) not in (None, "", AUTRES)}
+        found = 0
+        for entity, site, population, device_class, count in self.places.values():
+            own = {
+                "population": (population.value,),
+                "device_class": (device_class.value, "monitor"),
+                "zone": ("FR" if self.listed else SITES[site],),
+                "perimeter": (DEFAULT_PERIMETERS.of(_ON_SITE._replace(population=population)),),
+            }
+            is_inside = all(is_within(entity, (name,)) for name in (named.get("entity"), scope) if name)
+            if is_inside and all(named.get(name, some[0]) in some for name, some in own.items()):
+                found += count
+        return found
 
-    def _contents(self, found: Read, part: Slice, content: Mapping[str, Any]) -> None:
+    def _rows(self, found: Read, outlet: str, answer: str, rows: Iterable[Row], scope: str = "") -> None:
+        for row in rows:
+            flat = dict(_flat(row))
+            of = " · ".join(str(flat[name]) for name in (*NAMES, *GROUPS) if name in flat)
+            found.put(outlet, answer, of, flat, self.machines(flat, scope))
+
+    def _answer(self, found: Read, outlet: str, name: str, answer: Row, scope: str = "") -> None:
+        """Add the tables and texts of a JSON answer."""
+        for table, rows in answer.items():
+            if table == "assumptions":
+                found.texts[outlet, name] = _texts(rows, _NUMBER)
+            elif isinstance(rows, list) and all(isinstance(one, dict) for one in rows):
+                self._rows(found, outlet, name, ({**row, "table": table} for row in rows), scope)
+            else:
+                self._rows(found, outlet, name, [{"table": table, "value of it": rows}], scope)
+
+    def _contents(self, found: Read, part: Slice, content: Row) -> None:
         """Add what the publication of a month names and counts."""
         for table in ("cells", "uses", "whole"):
             for row in content.get(table, ()):
-                of = f"{part.first} {table}: " + " · ".join(str(row[name]) for name in OF_ENTITY)
-                found.put("contents", of, "n", row["hosts"])
-                found.put("contents", of, "withheld", row["details_withheld"])
+                of = f"{part.first} {table}: " + " · ".join(str(row.get(name)) for name in GROUPS)
+                told = {"n": row["hosts"], "withheld": row["details_withheld"]}
+                found.put("contents", table, of, told, 0)
         for name in ("hidden_cells", "hidden_uses", "withheld"):
-            found.put("contents", f"{part.first} {name}", "names", content.get(name))
+            found.put("contents", name, str(part.first), {"names": content.get(name)}, 0)
 
     def _ask(self, found: Read, reading: Reading, who: str, token: str, scope: str = "") -> None:
         asked = [("emissions", group) for group in EMISSIONS]
@@ -280,33 +285,24 @@ class Twin:
                 url = f"/api/v1/{kind}?from={first}&to={end}&group_by={group}"
                 answer = reading.get(url, token)
                 assert answer.status_code == 200, (url, answer.text)
-                for table, rows in answer.json().items():
-                    name = f"{who}: {kind} by {group} from {first}, {table}"
-                    if isinstance(rows, list) and all(isinstance(one, dict) for one in rows):
-                        is_of_fleet = kind != "indicators" and table in ("rows", "totals")
-                        found.rows(
-                            "api", name, rows, partial(self._of_few, scope=scope) if is_of_fleet else None
-                        )
-                    else:
-                        found.rows("api", name, [rows if isinstance(rows, dict) else {"value": rows}])
+                self._answer(found, "api", f"{who}: {kind} by {group} from {first}", answer.json(), scope)
 
-    @staticmethod
-    def _metrics(found: Read, text: str) -> None:
-        for metric, labels, digits in samples(text, "veilleuse_"):
-            found.put("metrics", metric, json.dumps(labels, sort_keys=True), digits)
-
-    @staticmethod
-    def _otlp(found: Read, reading: Reading) -> None:
-        """Add the names and labels of OTLP's points; its numbers are those of /metrics."""
-        families = text_string_to_metric_families(reading.get("/metrics").text)
-        request = export_request(families, {"service.name": "veilleuse"}, 0)
+    def _metrics(self, found: Read, text: str) -> None:
+        """Add all series, and what OTLP sends of them."""
+        fleet = sum(place[4] for place in self.places.values())
+        left_out = OF_THE_HOST if fleet < K else OF_THE_COLLECTOR
+        told = [("metrics", *one) for one in samples(text, "veilleuse_")]
+        request = export_request(text_string_to_metric_families(text), {"service.name": "veilleuse"}, 0)
         for resource in request.resource_metrics:
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
-                    points = [*metric.gauge.data_points, *metric.sum.data_points]
-                    for point in points:
+                    for point in (*metric.gauge.data_points, *metric.sum.data_points):
                         labels = {one.key: one.value.string_value for one in point.attributes}
-                        found.put("otlp", metric.name, json.dumps(labels, sort_keys=True), "")
+                        told.append(("otlp", metric.name, labels, repr(point.as_double or point.as_int)))
+        for outlet, name, labels, digits in told:
+            if name.startswith("veilleuse_") and not left_out.fullmatch(name):
+                of = json.dumps(labels, sort_keys=True)
+                found.put(outlet, name, of, {name: digits}, self.machines(labels))
 
     def _files(self, found: Read) -> None:
         """Add the files of `report … --public` in each format, the file for NumEcoEval and the REEN sheet."""
@@ -322,104 +318,126 @@ class Twin:
             if report.statement.rows:
                 content = equipment_file(report.document).content.decode()
                 for row in csv.DictReader(io.StringIO(content), delimiter=";"):
-                    energy = row.pop("consoElecAnnuelle")
-                    of = row["nomEquipementPhysique"]
-                    few = any(row["nomEntite"] == place[0] and place[4] < K for place in self.places.values())
-                    if few:
-                        found.few.add(("numecoeval", of))
-                    for name, value in {**row, "kwh_each": energy}.items():
-                        found.put("numecoeval", of, name, value)
+                    values = {"kwh_each": row.pop("consoElecAnnuelle"), **row}
+                    number = sum(place[4] for place in self.places.values() if place[0] == row["nomEntite"])
+                    found.put("numecoeval", "equipment", row["nomEquipementPhysique"], values, number)
         with opened_for_sobriety(directory, reporting) as sobriety:
             sheet = reen_document(sobriety, AUG, OCT, K, DAY, Targets())
             for table, rows in sheet.tables.items():
-                found.rows("reen", table, rows)
+                self._rows(found, "reen", table, rows)
 
     def _document(self, found: Read, name: str, document: Document) -> None:
-        for form in ("json", "csv"):
-            content = renderer(form)(document)
-            outlet = f"file, {form}"
-            if form == "json":
-                read = json.loads(content)
-                for table, rows in read.items():
-                    if isinstance(rows, list) and all(isinstance(one, dict) for one in rows):
-                        found.rows(
-                            outlet, f"{name}, {table}", rows, self._of_few if table == "rows" else None
-                        )
-                    else:
-                        found.rows(
-                            outlet, f"{name}, {table}", [rows if isinstance(rows, dict) else {"": rows}]
-                        )
-            elif form == "csv":
-                rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
-                found.rows(outlet, name, ({k: v for k, v in row.items() if v} for row in rows), self._of_few)
+        """Add a report in each format. A workbook and a page have words for the names that JSON has."""
+        contents = {form: renderer(form)(document) for form in ("json", "csv", "xlsx", "html")}
+        read = json.loads(contents["json"])
+        self._answer(found, "file, json", name, read)
+        self._rows(
+            found, "file, csv", name, csv.DictReader(io.StringIO(contents["csv"].decode(), newline=""))
+        )
+        named, counts = json_rows(read), [len(read[one]) for one in TABLES]
+        self._rows(found, "file, xlsx", name, xlsx_rows(contents["xlsx"], named))
+        self._rows(found, "file, html", name, page_rows(contents["html"], named, counts))
+        told = {words("fr")(f"tables.{one}") for one in TABLES}
+        sheets = (sheet.values for sheet in workbook(contents["xlsx"]) if sheet.title not in told)
+        lines = (filter(None, line) for sheet in sheets for line in sheet)
+        found.texts["file, xlsx", name] = _texts((" ".join(map(str, line)) for line in lines), _NUMBER)
+        shown = Page(contents["html"]).sections.items()
+        tables = (one for section, some in shown if section not in ("table-1", "table-2") for one in some)
+        texts = (" ".join(line) for table in tables for line in table.texts)
+        found.texts["file, html", name] = _texts(texts, _NUMBER)
 
 
-def _masked(page: str) -> list[str]:
-    """Return the texts of a page, numbers left out, in any order: rows are sorted by their numbers."""
+_NUMBER: Final = re.compile(r"\d[\d.,\u202f\u00a0]*")
+_OF_ENERGY: Final = re.compile(rf"^{_NUMBER.pattern}$|{_NUMBER.pattern}(?=\s?([kMm]?Wh|[mkt]?g?CO₂e|%))")
+"""Number of an energy, an emission or a share; alone in its line: of an equivalent."""
+_UNIT: Final = re.compile(r"# ?[kM]?(gCO₂e|Wh)")
+
+
+def _texts(lines: Iterable[str], left_out: re.Pattern[str]) -> Counter[str]:
+    """Return texts without these numbers."""
+    texts = (_UNIT.sub(r"# \1", left_out.sub("#", line)) for line in lines)
+    return Counter(text for text in texts if not _OF_THE_LARGEST.match(text))
+
+
+def _lines(page: str) -> list[str]:
+    """Return the texts of a page."""
     body = re.sub(r"<svg.*?</svg>|<style.*?</style>", "", page, flags=re.DOTALL)
     lines = re.split(r"</(?:tr|p|li|div|dd|dt|h\d)>", body)
-    texts = (" ".join(html.unescape(re.sub(r"<[^>]+>", " ", line)).split()) for line in lines)
-    numbers = re.compile(r"\d[\d.,\u202f\u00a0]*")
-    units = re.compile(r"# ?[kM]?(gCO₂e|Wh)")
-    texts = (units.sub(r"# \1", numbers.sub("#", text)) for text in texts)
-    return sorted(text for text in texts if not text.startswith(_OF_THE_LARGEST))
+    return [" ".join(html.unescape(re.sub(r"<[^>]+>", " ", line)).split()) for line in lines]
+
+
+def _is_number(value: Any) -> bool:
+    return bool(re.fullmatch(r"-?\d[\d.,\s]*(e[-+]?\d+)?", str(value)))
+
+
+def is_census(key: Told, read: Read) -> bool:
+    """Return whether a row has no energy of unmeasured times: of coverage by energy, of REEN by interval."""
+    row = read.values.get(key._replace(answer=key.answer.replace(": coverage ", ": energy ")), {})
+    return float(row.get("kwh_extrapolated", 0)) == 0 and "kwh_lo_sample" not in row
+
+
+def may_differ(name: str, values: Iterable[Any], machines: int, *, is_turned: bool) -> bool:
+    """Return whether a value of a row of so many PCs may tell whether one of them was silent.
+
+    `is_turned`: the row is a census of one fleet alone."""
+    are_numbers = all(map(_is_number, values))
+    if machines < K:
+        return are_numbers and bool(ENERGY.fullmatch(name))
+    return (are_numbers and bool(SUMS.fullmatch(name))) or (is_turned and bool(INTERVAL.fullmatch(name)))
 
 
 def differences(one: Read, other: Read) -> list[str]:
-    """Return what differs between two reads and is no sum over k machines or more, as text."""
-    found = [*one.unexplained, *other.unexplained]
+    """Return what differs between two reads and may not, as text."""
+    found, turned = [*one.unexplained, *other.unexplained], set[tuple[str, ...]]()
     for key in sorted({**one.values, **other.values}):
-        before, after = one.values.get(key), other.values.get(key)
-        if before == after:
-            continue
-        if key.outlet == "pages":
-            lines = Counter(before or ()), Counter(after or ())
-            gone, new = (list((one - two).keys()) for one, two in (lines, lines[::-1]))
-            found += [f"{key.of}: {gone} → {new}"] if gone or new else []
-            continue
-        if key.outlet == "metrics" and key.of.startswith(OF_THE_COLLECTOR):
-            continue
-        if key.outlet == "metrics":
-            is_sum = bool(SUMS_OF_SERIES.fullmatch(key.of)) and None not in (before, after)
-        elif (key.outlet, key.of) in one.few | other.few:
-            is_sum = bool(OF_ENERGY.fullmatch(key.name)) and None not in (before, after)
-        elif key.name == "" and "assumptions" in key.of:
-            is_sum = True  # texts about intervals of sums
-        else:
-            is_sum = bool(OF_SUMS.fullmatch(key.name))
-        if not is_sum:
-            found.append(f"{key.outlet} | {key.of} | {key.name}: {before!r} → {after!r}")
+        rows = one.values.get(key, {}), other.values.get(key, {})
+        machines = min(read.machines.get(key, 0) for read in (one, other))
+        is_turned = is_census(key, one) != is_census(key, other)
+        if is_turned and machines >= K:
+            turned.add(key[:2])
+        for name in {**rows[0], **rows[1]}:
+            before, after = (row.get(name) for row in rows)
+            if before != after and not may_differ(name, (before, after), machines, is_turned=is_turned):
+                found.append(f"{' | '.join(key)} | {name}: {before!r} → {after!r}")
+    for place in sorted({**one.texts, **other.texts}):
+        lines = one.texts.get(place, Counter()), other.texts.get(place, Counter())
+        gone, new = lines[0] - lines[1], lines[1] - lines[0]
+        follow = {text for text in gone | new if place in turned and NOTES.match(text)}
+        found += [f"{' | '.join(place)}: {text}" for text in {**gone, **new} if text not in follow]
     return found
 
 
 def told_of_few(read: Read) -> list[str]:
     """Return counts, coverages and machine-days of rows of fewer than k PCs, and each n above n_fleet."""
     counts = re.compile("n|coverage_.*|machine_days_.*")
-    found = [
-        f"{key} = {value!r}"
-        for key, value in read.values.items()
-        if (key.outlet, key.of) in read.few and counts.fullmatch(key.name) and value not in (None, "")
-    ]
-    for key, value in read.values.items():
-        fleet = read.values.get(key._replace(name="n_fleet"))
-        if key.name == "n" and fleet not in (None, "") and float(value or 0) > float(fleet):
-            found.append(f"{key} = {value!r} of {fleet!r}")
+    found = []
+    for key, row in read.values.items():
+        if 0 < read.machines[key] < K:
+            found += [f"{key} {name} = {value!r}" for name, value in row.items() if counts.fullmatch(name)]
+        if "n_fleet" in row and float(row.get("n", 0)) > float(row["n_fleet"]):
+            found.append(f"{key} n = {row['n']!r} of {row['n_fleet']!r}")
     return found
 
 
 def compared(
-    folder: Path, places: Places, silent: Iterable[str], *, days: int = 30, listed: bool = False
+    folder: Path,
+    places: Places,
+    silent: Sequence[str],
+    *,
+    days: int = 30,
+    listed: bool = False,
+    odd: str = "",
 ) -> list[str]:
     """Return what its silence changes for one PC of each of these places, and what rows of few tell."""
 
     def read(name: str) -> Read:
         own = folder / (name or "none")
         own.mkdir(parents=True)
-        with Twin(own, places, silent=name, days=days, listed=listed) as twin:
+        with Twin(own, places, silent=name, days=days, listed=listed, odd=odd) as twin:
             return twin.read()
 
-    heard, found = read(""), list[str]()
-    found += told_of_few(heard)
+    heard = read("")
+    found = told_of_few(heard)
     for name in silent:
         one = read(name)
         found += [f"{name} silent: {text}" for text in (*differences(heard, one), *told_of_few(one))]

@@ -81,20 +81,25 @@ class DisclosureCell(Generic[K]):
             and all(is_nobodys_or_safe(figure, k) for figure in self.beside)
             and self._keeps_enough(k)
             and (self.as_if is None or self.as_if._keeps_enough(k))
-            and (self.allows is None or self.allows(self.members, k))
         )
 
     def _keeps_enough(self, k: int) -> bool:
         """Tell if no watts × time, subtracted from the energy part by part, leave 1 to `k` - 1 hosts.
 
         One part may leave `k` whatever the watts. Otherwise each leaves `k` or none, with the hosts that no
-        watts remove.
+        watts remove. The further condition holds.
         """
-        return all(is_nobodys_or_enough(figure, k) for figure in self.constant) and (
-            always_left(self.left) >= k
-            or all(
-                is_nobodys_or_enough({**figure, **self.unknown}, k) for part in self.left for figure in part
+        return (
+            all(is_nobodys_or_enough(figure, k) for figure in self.constant)
+            and (
+                always_left(self.left) >= k
+                or all(
+                    is_nobodys_or_enough({**figure, **self.unknown}, k)
+                    for part in self.left
+                    for figure in part
+                )
             )
+            and (self.allows is None or self.allows(self.members, k))
         )
 
 

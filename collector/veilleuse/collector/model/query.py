@@ -28,6 +28,8 @@ class YearRange(NamedTuple):
 
 
 # Years that commands, files and the API accept: one outside is a typing error.
+ALL_OVER: Final = 2**63 - 1
+"""`now_unix_milliseconds` of a question about a period that is over for every time zone."""
 PERIOD_YEARS: Final = YearRange(2000, 2200)
 """Years of a period, of a calendar, and those that are closed."""
 API_YEARS: Final = YearRange(2000, 2099)

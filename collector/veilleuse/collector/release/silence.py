@@ -1,25 +1,31 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Lets a machine that is silent all month decide as much about a release as if it had been heard (pure).
+"""Lets a machine that is silent all month decide as much about a release as if it had been heard.
 
-docs/decisions/0046. Which parts of time and energy a row tells depends on the watts of its machines. Where
-only a machine of other watts is silent, more could be told than in other months: that would tell its silence.
+docs/decisions/0046. Which parts of time and energy a row tells depends on the watts of its machines, and of
+their screens. Where only a machine of other watts is silent, more could be told than in other months: that
+would tell its silence. So it decides by its last month.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
+from datetime import timedelta
 from itertools import accumulate, pairwise
 from statistics import median_low
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from veilleuse.collector.account.group_sums import Tally, sum_tallies
+from veilleuse.collector.account.observations import tally_periods
 from veilleuse.collector.disclosure.parts import Part, spent_of
-from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.model.sums import KNOWN_STATES, REST_STATES
+from veilleuse.collector.model.sums import KNOWN_STATES, REST_STATES, EnergyClass
+from veilleuse.collector.months.reader import Periods
+from veilleuse.collector.ports.store import DataReader
 from veilleuse.collector.shipped_tables import STATE_POWERS
 from veilleuse.wire.units import MICROWATTS_PER_WATT, MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import DeviceClass, State
@@ -31,6 +37,8 @@ _OF_NO_MODEL: Final = 1e6
 K = TypeVar("K")
 
 
+LOOK_BACK_MONTHS: Final = 3
+"""Months before a release in which its silent machines are looked for."""
 LITTLE: Final = 2
 """Least ratio of time at rest to its correction; below it, all known time is corrected."""
 
@@ -91,13 +99,64 @@ def machines_of_row(heard: Collection[HostId], enrolled: Collection[HostId], k: 
     return frozenset(heard if len(every) - len(heard) >= k else every)
 
 
-def silent_watts(family: Mapping[GroupKey, Tally]) -> dict[GroupKey, Tally]:
-    """Return group → its silent machines, each with the states and watts that are usual for its class."""
+class LastHeard(NamedTuple):
+    """Silent machines in the last month in which each was heard, and their screens."""
+
+    pcs: Tally
+    screens: Tally
+
+
+NOBODY: Final = LastHeard(Tally(), Tally())
+
+
+def last_heard(
+    reader: DataReader,
+    query: Query,
+    hosts: Iterable[Host],
+    places: Mapping[HostId, GroupKey],
+    groups: Iterable[Tally],
+) -> LastHeard:
+    """Read the last month of machines of which nothing was heard in these groups of a month."""
+    found = LastHeard(Tally(), Tally())
+    silent = {one for tally in groups for one in tally.enrolled.keys() - tally.hosts}
+    first = query.first
+    for _ in range(LOOK_BACK_MONTHS):
+        end, first = first, (first - timedelta(days=1)).replace(day=1)
+        silent -= found.pcs.hosts
+        left = [host for host in hosts if query.same.get(host.host_id, host.host_id) in silent]
+        month = replace(query, first=first, end=end)
+        before = (
+            tally_periods(reader, Periods(reader, left), month, left, places, screens=True) if left else {}
+        )
+        for key, tally in before.items():
+            (found.screens if key.device_class == EnergyClass.MONITOR.value else found.pcs).add(tally)
+    return found
+
+
+def with_silent(tally: Tally, enrolled: Set[HostId], last: Tally) -> Tally:
+    """Return a tally with those of its enrolled machines that were last heard in another month."""
+    return sum_tallies([tally, _part_of(last, enrolled - tally.hosts)])
+
+
+def _part_of(tally: Tally, machines: Set[HostId]) -> Tally:
+    def inside(table: Mapping[K, Counter[HostId]]) -> defaultdict[K, Counter[HostId]]:
+        shares = {key: {one: of[one] for one in machines & of.keys()} for key, of in table.items()}
+        return defaultdict(Counter, {key: Counter(of) for key, of in shares.items()})
+
+    return Tally(times=inside(tally.times), spans=inside(tally.spans), draws=inside(tally.draws))
+
+
+def silent_watts(family: Mapping[GroupKey, Tally], last: Tally) -> dict[GroupKey, Tally]:
+    """Return group → its silent machines, with the states and watts of when they were last heard.
+
+    Where that is not known, they are those that are usual for the class.
+    """
     usual: dict[str | None, Usual] = {}
-    found = {}
+    found, known = {}, last.hosts
     for key, tally in family.items():
         silent = tally.enrolled.keys() - tally.hosts
-        found[key] = Tally()
+        found[key] = _part_of(last, silent)
+        silent -= known
         if silent and key.device_class not in usual:
             usual[key.device_class] = _usual_of(key.device_class, family)
         for span, watts in usual[key.device_class].items() if silent else ():

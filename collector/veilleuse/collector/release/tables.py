@@ -23,10 +23,7 @@ from functools import partial
 from itertools import combinations
 from typing import Final, TypeAlias, TypeVar
 
-from veilleuse.collector.account.group_sums import (
-    Tally,
-    sum_tallies,
-)
+from veilleuse.collector.account.group_sums import Tally, sum_tallies
 from veilleuse.collector.account.observations import tally_periods, u_model
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure.partition import (
@@ -54,7 +51,7 @@ from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell
 from veilleuse.collector.fleet.observations import PCS
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.months import WAIT_DAYS
-from veilleuse.collector.model.query import AUTRES, GroupKey, Query
+from veilleuse.collector.model.query import ALL_OVER, AUTRES, GroupKey, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import (
     Detail,
@@ -66,10 +63,14 @@ from veilleuse.collector.model.sums import (
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports.store import DataReader
 from veilleuse.collector.release.silence import (
+    NOBODY,
+    LastHeard,
     as_if_heard,
+    last_heard,
     machines_of_row,
     round_to_machine_days,
     silent_watts,
+    with_silent,
 )
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
@@ -89,6 +90,7 @@ PARTITION: Final = ("entity", "device_class", "month")
 
 Rows: TypeAlias = Mapping[GroupKey, tuple[GroupKey, ...]]
 """Row → the groups that it holds."""
+CellOf: TypeAlias = Callable[[GroupKey, Tally], DisclosureCell[GroupKey]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,26 +130,30 @@ class Month:
 
 
 def build_month(
-    part: Slice, groups: Mapping[GroupKey, Tally], k: int, perimeter_of: PerimeterOf = all_in_one
+    part: Slice,
+    groups: Mapping[GroupKey, Tally],
+    k: int,
+    perimeter_of: PerimeterOf = all_in_one,
+    last: LastHeard = NOBODY,
 ) -> Month:
     """Build a month of groups under the disclosure rule, by entity and device class.
 
-    Groups of different perimeters merge only where one perimeter cannot be made safe alone.
+    Groups of different perimeters merge only where one cannot be made safe alone. `last`: its silent PCs.
     """
     cells, uses, whole, withheld = list[Group](), list[Group](), list[Group](), list[GroupKey]()
     hidden_cells, hidden_uses = list[Hidden](), list[Hidden]()
-    screens: dict[GroupKey, Callable[[GroupKey, Tally], DisclosureCell[GroupKey]]] = {}
+    screens: dict[GroupKey, tuple[CellOf, CellOf]] = {}
     # Screens come after their PCs.
     for family in sorted(families(_with_screens(groups)), key=lambda one: one.key.device_class is not None):
         heard = {key: tally for key, tally in family.members.items() if tally.hosts}
-        cell_of = screens.get(family.key, partial(_cell_of, rates_of(heard.values())))
-        silent = silent_watts(family.members)
+        of_screens = family.key.device_class is not None
+        cell_of, as_if_of = screens.get(family.key, (partial(_cell_of, rates_of(heard.values())),) * 2)
+        silent = silent_watts(family.members, last.screens if of_screens else last.pcs)
         listed = [
-            _listed(tally, as_if_heard(tally, [silent[key]]), partial(cell_of, key))
-            for key, tally in family.members.items()
+            _listed(one, cell_of(key, one), as_if_of(key, as_if_heard(one, [silent[key]])))
+            for key, one in family.members.items()
         ]
         rows = merge_along_path(listed, k, perimeter_of)
-        of_screens = family.key.device_class is not None
         if rows is None and not of_screens:
             withheld.append(family.key)
         elif rows:
@@ -165,17 +171,13 @@ def build_month(
                 of_family, inside, level = _uses(merged, as_if, rows, k, perimeter_of)
                 uses += of_family
                 its_screens = family.key._replace(device_class=EnergyClass.MONITOR.value)
-                screens[its_screens] = _cells_of_screens(heard, groups, rows, inside, level)
+                screens_of = partial(_cells_of_screens, family.members, groups, rows, inside, level)
+                screens[its_screens] = screens_of(NOBODY), screens_of(last)
                 hidden_uses += _hidden(family.key, inside)
                 whole.append(_whole(family.key, merged.values(), k))
+    names = tuple(sorted(withheld, key=lambda key: key.order))
     return Month(
-        part,
-        _sorted(cells),
-        _sorted(uses),
-        _sorted(whole),
-        tuple(sorted(withheld, key=lambda key: key.order)),
-        tuple(hidden_cells),
-        tuple(hidden_uses),
+        part, _sorted(cells), _sorted(uses), _sorted(whole), names, tuple(hidden_cells), tuple(hidden_uses)
     )
 
 
@@ -196,15 +198,14 @@ def _with_screens(groups: Mapping[GroupKey, Tally]) -> dict[GroupKey, Tally]:
 
 
 def _listed(
-    tally: Tally, as_if: Tally, cell_of: Callable[[Tally], DisclosureCell[GroupKey]]
+    tally: Tally, cell: DisclosureCell[GroupKey], as_if: DisclosureCell[GroupKey]
 ) -> DisclosureCell[GroupKey]:
     """Return the cell of a tally, which must be safe as it is and as if its silent machines had been heard.
 
     Its size, and that it merges, are those of the enrolled machines.
     """
-    cell = cell_of(tally)
     silent = dict.fromkeys(tally.enrolled, 0)
-    return replace(cell, contributions={**silent, **cell.contributions}, as_if=cell_of(as_if))
+    return replace(cell, contributions={**silent, **cell.contributions}, as_if=as_if)
 
 
 def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
@@ -277,16 +278,20 @@ def _cells_of_screens(
     cells: Rows,
     uses: Rows,
     level: Level,
-) -> Callable[[GroupKey, Tally], DisclosureCell[GroupKey]]:
+    last: LastHeard,
+) -> CellOf:
     """Return what the rule needs to know of screens: their PCs and those without, of each entity.
 
     `groups`: all of the month. `cells`, `uses`: published rows of these PCs, with the groups behind each.
+    `last`: silent PCs that count too.
     """
     rule = ScreenRule[GroupKey](level)
     cell_of, row_of = ({one: row for row, inside in rows.items() for one in inside} for rows in (cells, uses))
     of_entity: defaultdict[str | None, dict[HostId, int]] = defaultdict(dict)
-    for key, tally in pcs.items():
-        own = groups.get(key._replace(device_class=EnergyClass.MONITOR.value), Tally())
+    for key, heard in pcs.items():
+        tally = with_silent(heard, heard.enrolled.keys(), last.pcs)
+        screens = groups.get(key._replace(device_class=EnergyClass.MONITOR.value), Tally())
+        own = with_silent(screens, heard.enrolled.keys() - heard.hosts, last.screens)
         for host_id in tally.hosts:
             of_entity[key.entity][host_id] = 1
             rates = []
@@ -341,10 +346,8 @@ def _rows_of_uses(
 ) -> tuple[Level, Rows]:
     """Return the finest level of parts that may be published, and the cells of each row."""
     for level in LEVELS:
-        parts = [
-            _listed(tally, as_if[key], partial(Tally.parts, key=key, level=level, rates=rates))
-            for key, tally in cells.items()
-        ]
+        parts_of = partial(Tally.parts, level=level, rates=rates)
+        parts = [_listed(one, parts_of(one, key), parts_of(as_if[key], key)) for key, one in cells.items()]
         rows = merge_along_path(parts, k, perimeters.__getitem__)
         if rows is not None and all(
             may_share([of[key] for key in inside], level, rates, k)
@@ -423,12 +426,11 @@ def make_month(
     reader: DataReader,
     part: Slice,
     k: int,
-    now_unix_milliseconds: int,
     places: Mapping[HostId, GroupKey] | None = None,
     perimeter_of: PerimeterOf = all_in_one,
     same: Mapping[HostId, HostId] | None = None,
 ) -> Month:
-    """Compute one month from the fleet's present data.
+    """Compute one month that is over from the fleet's present data.
 
     `places`: keys of machines by the inventory, until the day on which it takes them out of service; without
     one, a machine is at the place of its enrolment. `same`: see Query.
@@ -438,13 +440,14 @@ def make_month(
         part.end,
         PARTITION,
         k,
-        now_unix_milliseconds=now_unix_milliseconds,
+        now_unix_milliseconds=ALL_OVER,
         same=same or {},
     )
     hosts = hosts_of_month(reader.hosts(), part, places or {})
     spans = _enrolment(hosts, part, places or {}, query.same)
     tallies = tally_periods(reader, Periods(reader), query, hosts, places, screens=True, spans=spans)
-    return build_month(part, tallies, k, perimeter_of)
+    last = last_heard(reader, query, hosts, places or {}, tallies.values())
+    return build_month(part, tallies, k, perimeter_of, last)
 
 
 def hosts_of_month(hosts: Iterable[Host], part: Slice, places: Container[HostId]) -> list[Host]:

@@ -17,7 +17,6 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Final, TypeAlias
 
-from veilleuse.collector import clock
 from veilleuse.collector.account.ghg_items import declarations, home_share
 from veilleuse.collector.account.group_sums import merge_small_groups
 from veilleuse.collector.account.observations import tally_periods
@@ -37,7 +36,7 @@ from veilleuse.collector.model.indicators import NO_USE, IndicatorMachine, Targe
 from veilleuse.collector.model.inventory import Headcount, PowerContext
 from veilleuse.collector.model.months import OWN_KEPT_DAYS, OWN_WAIT_DAYS, WAIT_DAYS
 from veilleuse.collector.model.publications import Publication, PublicationKind
-from veilleuse.collector.model.query import GroupKey, Query, key_of_host, perimeters_in_force
+from veilleuse.collector.model.query import ALL_OVER, GroupKey, Query, key_of_host, perimeters_in_force
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group
 from veilleuse.collector.months.reader import Periods
@@ -247,7 +246,6 @@ def compute_month(sources: Sources, part: Slice, k: int) -> Month:
         sources.reader,
         part,
         k,
-        clock.unix_milliseconds(),
         _places_by_inventory(sources, part),
         _perimeter_of(sources, part),
         sources.same,
@@ -270,7 +268,7 @@ def compute_month_indicators(
         dimensions = ("entity", "site", "device_class", "power_context", "month")
         query = replace(
             Query(part.first, part.end, dimensions, k, same=base.same),
-            now_unix_milliseconds=clock.unix_milliseconds(),
+            now_unix_milliseconds=ALL_OVER,
         )
         chosen = [hosts[host_id] for host_id in places]
         tallies = tally_periods(base.reader, Periods(base.reader, chosen), query, chosen, places)

@@ -8,12 +8,14 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from tests.support.machines import settings_in
 from tests.support.pushes import enrol
+from veilleuse.collector import clock
 from veilleuse.collector.admin.operations import MAX_CONNECTIONS, OPERATIONS, AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.errors import AdminError, UnknownZone, UsageError
@@ -184,7 +186,13 @@ def test_a_site_is_not_changed_by_a_token(opened):
         opened.operations.perform("token_create", ORDER | {"zone": "DE"})
 
 
-def test_site_put_changes_zones(opened):
+@pytest.fixture
+def in_2026(monkeypatch):
+    """Let it be a year for which the zone DE has a factor."""
+    monkeypatch.setattr(clock, "today", lambda *_: date(2026, 1, 1))
+
+
+def test_site_put_changes_zones(opened, in_2026):
     """The timetable follows a new time zone; zones that are not given stay."""
     opened.operations.perform("site_put", {"site": "Lyon"})
     assert opened.operations.perform("site_put", {"site": "Lyon", "zone": "DE"}) == {
@@ -198,7 +206,7 @@ def test_site_put_changes_zones(opened):
     assert '"time_zone":"Europe/Berlin"' in site.calendar_json
 
 
-def test_the_civil_day_of_a_site_with_machines_stays(opened):
+def test_the_civil_day_of_a_site_with_machines_stays(opened, in_2026):
     """Records are filed by that day: another time zone would move energy to other days."""
     opened.operations.perform("token_create", ORDER)
     opened.issuing.commit(lambda: enrol(opened.store.registry, site_name="Lyon"))

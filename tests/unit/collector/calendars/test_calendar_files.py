@@ -104,7 +104,7 @@ def test_a_csv_replaces_the_closures_alone(text):
         ("a.toml", "closure = 3\n[open]", "'closure' must be tables: write [[closure]]"),
         ("a.toml", "[open]\n[[closure]]", "[[closure]] number 1: no key 'first': write first = 2026-12-24"),
         ("a.toml", "[open]\n[[closure]]\nfirst = 2026-12-24\nuntil = 2026-12-25", "[[closure]] number 1: unknown key 'until'"),
-        ("a.toml", "[open]\n[[closure]]\nfirst = 2026-12-24T00:00:00", "[[closure]] number 1, first: datetime"),
+        ("a.toml", "[open]\n[[closure]]\nfirst = 2026-12-24T00:00:00", "[[closure]] number 1, first: '2026-12-24 00:00:00' is no date"),
         ("a.toml", "[open]\n[[closure]]\nfirst = 2026-12-24\nlast = 2026-12-23", "last: 2026-12-23 is before 2026-12-24: exchange them"),
         ("a.toml", '[open]\n[[closure]]\nfirst = 2026-12-24\nname = "a\\tb"', "name: write a printable text of at most 64"),
         ("a.toml", "[open]\n[[closure]]\nfirst = 2026-01-01\nlast = 2028-12-31", "it closes more than 1000 days"),

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from tests.support import clock
 from tests.support.filled import Filled, cell, civil
 from tests.support.memory_store import HOUR
 from tests.unit.collector.derive.test_worker import SECOND, START, Fleet, enrol_virtual
+from veilleuse.collector import clock
 from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.derive import _MONTH_CHECKS
@@ -251,7 +251,7 @@ def test_no_data_directory_is_one_line(
     assert answer["factor_id"] == "ADEME-FR-2021-MOY"
 
 
-def test_convert_for_people(capsys: pytest.CaptureFixture[str]):
+def test_convert_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """The text has factor and source, marks a provisional factor, and uses a named factor as it is."""
     assert run(["convert", "10", "--year", "2026"]) == 0
     assert "provisional" in capsys.readouterr().out
@@ -259,9 +259,9 @@ def test_convert_for_people(capsys: pytest.CaptureFixture[str]):
     text = capsys.readouterr().out
     assert "10 kWh × 0.055275 kgCO2e/kWh = 0.553 kgCO2e" in text
     assert "Our World in Data" in text
-    this_year = clock.today().year
+    monkeypatch.setattr(clock, "today", lambda *_: date(2026, 1, 1))  # DE has factors until then
     assert run(["convert", "10", "--zone", "DE", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["year"] == this_year
+    assert json.loads(capsys.readouterr().out)["year"] == 2026
 
 
 def test_factors_for_people_and_machines(capsys: pytest.CaptureFixture[str]):

@@ -198,66 +198,74 @@ def test_names_stay_apart(desk, caplog):
     assert [tuple(row) for row in journal] == [("ops", f"name of {server.host.agent_id.hex()}", "test")]
 
 
+def call(desk: Desk, *joined: EnrolResult) -> None:
+    """Let machines say hello at the desk's time."""
+    registry, now = desk.issuing.registry, round(desk.now.timestamp() * 1000)
+    for one in joined:
+        registry.record_hello(one.host.host_id, facts_wire=None, health_wire=None, now_unix_milliseconds=now)
+    desk.issuing.commit(lambda: None)
+
+
+def twins(desk: Desk) -> set[bytes]:
+    """Return the agent ids that are told as sharing a pseudonym."""
+    with open_reader(desk.collector.settings.data_dir) as store:
+        found = find_twins(store.data.hosts(), store.data.data_kind(), desk.now.date())
+    return {one.agent_id for one in found}
+
+
 @pytest.mark.parametrize("population", ["server", "workstation"])
-def test_two_identities_in_use_with_one_pseudonym(desk, caplog, population):
+def test_a_pseudonym_enrolled_again_is_logged(desk, caplog, population):
+    """Without pseudonyms nothing is claimed. The log names servers alone; data.db has no pseudonym."""
+    serial = b"\xaa" * 32
+    for marks in ({"chassis_pseudonym": serial}, {}, {}, {"chassis_pseudonym": b"\xcc" * 32}):
+        desk.join(desk.token(population=population), new_key(), **marks)
+    assert "two identities in use" not in caplog.text
+    with caplog.at_level(logging.INFO, "veilleuse"):
+        again = desk.join(
+            desk.token(population=population),
+            new_key(),
+            chassis_pseudonym=serial,
+            smbios_pseudonym=b"\xdd" * 32,
+        )
+    assert caplog.text.count("two identities in use") == 1
+    shown = str([vars(record) for record in caplog.records])
+    assert (again.host.agent_id.hex() in shown) is (population == "server")
+    assert serial not in b"".join(
+        path.read_bytes() for path in desk.collector.settings.data_dir.glob("data.db*")
+    )
+
+
+def test_two_identities_in_use_with_one_pseudonym(desk: Desk):
     """They are told once both called on a day after the second enrolled, until one is revoked or silent.
 
     A machine that was installed again is not told: its old identity calls no more."""
-    settings = desk.collector.settings
 
     def enrol(**marks: bytes) -> EnrolResult:
-        return desk.join(desk.token(population=population), new_key(), **marks)
-
-    def call(*joined: EnrolResult) -> None:
-        registry, now = desk.issuing.registry, round(desk.now.timestamp() * 1000)
-        for one in joined:
-            desk.issuing.commit(
-                lambda one=one: registry.record_hello(
-                    one.host.host_id, facts_wire=None, health_wire=None, now_unix_milliseconds=now
-                )
-            )
-
-    def told() -> set[bytes]:
-        with open_reader(settings.data_dir) as store:
-            twins = find_twins(store.data.hosts(), store.data.data_kind(), desk.now.date())
-        return {one.agent_id for one in twins}
+        return desk.join(desk.token(population="workstation"), new_key(), **marks)
 
     serial, board = b"\xaa" * 32, b"\xbb" * 32
     old, silent = enrol(chassis_pseudonym=serial), enrol(smbios_pseudonym=board)
-    enrol(), enrol(chassis_pseudonym=b"\xcc" * 32)  # without pseudonyms, nothing is claimed
-    call(old, silent)
-    assert "two identities in use" not in caplog.text
+    call(desk, old, silent)
     desk.now += timedelta(days=3)
-    call(old, silent)
-    with caplog.at_level(logging.INFO, "veilleuse"):
-        new, reinstalled = (
-            enrol(chassis_pseudonym=serial, smbios_pseudonym=b"\xdd" * 32),
-            enrol(smbios_pseudonym=board),
-        )
-    assert caplog.text.count("two identities in use") == 2
-    shown = str([vars(record) for record in caplog.records])
-    assert (new.host.agent_id.hex() in shown) is (population == "server")
-    call(old, new, reinstalled)
-    assert told() == set(), "on the day of the second enrolment"
+    call(desk, old, silent)
+    new, reinstalled = enrol(chassis_pseudonym=serial), enrol(smbios_pseudonym=board)
+    call(desk, old, new, reinstalled)
+    assert twins(desk) == set(), "on the day of the second enrolment"
     desk.now += timedelta(days=1)
-    call(old, new, reinstalled)
+    call(desk, old, new, reinstalled)
     both = {old.host.agent_id, new.host.agent_id}
-    assert told() == both
-    assert serial not in b"".join(path.read_bytes() for path in settings.data_dir.glob("data.db*"))
-    desk.set(old, HostStatus.SUSPENDED)
-    assert told() == set()
-    desk.set(old, HostStatus.ACTIVE)
-    assert told() == both
-    desk.now += timedelta(days=30)
-    call(new)
-    assert told() == both
-    desk.now += timedelta(days=1)
-    call(new)
-    assert told() == set(), "the old one is silent"
-    call(old)
-    assert told() == both
+    assert twins(desk) == both
+    for status, told in ((HostStatus.SUSPENDED, set()), (HostStatus.ACTIVE, both)):
+        desk.set(old, status)
+        assert twins(desk) == told
+    for days, told in ((30, both), (1, set())):
+        desk.now += timedelta(days=days)
+        call(desk, new)
+        assert twins(desk) == told, "the old one is silent for 30 days, then for 31"
+    call(desk, old)
+    assert twins(desk) == both
     desk.set(old, HostStatus.REVOKED)
-    assert told() == set()
+    assert twins(desk) == set()
 
 
 def test_approval_after_days(desk):

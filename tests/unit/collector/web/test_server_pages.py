@@ -60,7 +60,7 @@ def test_identities_with_one_pseudonym_are_counted(tmp_path: Path):
     with Filled(tmp_path / "data", clock=NOW.timestamp) as data:
         registry = data.store.registry
         hosts = [data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP) for _ in range(3)]
-        ids = [registry.host(host).agent_id for host in hosts]
+        ids = [host.agent_id for host in registry.hosts() if host.host_id in hosts]
         for agent_id in ids[:2]:
             registry.put_pseudonyms(agent_id, b"\xaa" * 32, b"")
         with Reading(data, clock=NOW.timestamp) as reading:

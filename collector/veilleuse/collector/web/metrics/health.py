@@ -198,14 +198,20 @@ def _versions(out: Exposition, servers: ServerCounts) -> None:
 def add_collector(out: Exposition, snapshot: Snapshot, k: int) -> None:
     """Add the samples of the receiving process and of the store's disk usage.
 
-    Where fewer than k PCs are enrolled, values that each call changes come from the first snapshot of the
-    day. Live values would reveal when one of few people's machines was on (docs/privacy.md).
+    Where fewer than k PCs are enrolled, what adds up calls is absent: its steps would reveal the days on
+    which one of few people's machines was on (docs/privacy.md). Other values that a call may change come from
+    the first snapshot of the day.
     """
-    seen = snapshot.day_start if snapshot.has_few_pcs(k) else snapshot
+    is_of_few = snapshot.has_few_pcs(k)
+    seen = snapshot.day_start if is_of_few else snapshot
     out.add(c.COLLECTOR_UP, (), int(snapshot.health is not None))
     for key, metric in _COUNTERS:
-        _counter(out, metric, key, seen.health if key in _CALLS else snapshot.health)
-    _commits(out, seen.health)
+        if not (is_of_few and key in _CALLS):
+            _counter(out, metric, key, snapshot.health)
+    if not is_of_few:
+        _commits(out, snapshot.health)
+        out.add(c.RECORDS_STORED, (), snapshot.fleet.records)
+        out.add(c.STORE_BYTES, (), snapshot.disk.size_bytes)
     if snapshot.health is not None:
         _certificates(out, snapshot.health)
         failing = bool(snapshot.health.get("months_not_published"))
@@ -217,10 +223,7 @@ def add_collector(out: Exposition, snapshot: Snapshot, k: int) -> None:
         for period, one in snapshot.health.get("children_killed", {}).items():
             labels = (period, str(one["at"]), str(one["step"]), str(one["signal"]))
             out.add(c.CHILD_KILLED, labels, one["memory_bytes"])
-    out.add(c.RECORDS_STORED, (), seen.fleet.records)
     out.add(c.DIRTY, (), seen.fleet.dirty)
-    if seen is snapshot:
-        out.add(c.STORE_BYTES, (), snapshot.disk.size_bytes)
     out.add(c.STORE_FREE, (), seen.disk.free_bytes)
     out.add(c.STORE_RESERVE, (), seen.disk.reserve_bytes)
     days = seen.disk.days_until_full

@@ -19,13 +19,13 @@ _DIRECTIONS = ("received", "sent")
 def add_own_use(out: Exposition, snapshot: Snapshot, k: int) -> None:
     """Add the samples; what is not known has none.
 
-    Each call moves the collector's CPU time: where few PCs are enrolled, it is that of the day's first look.
+    Each call moves the collector's CPU time: where few PCs are enrolled, it is absent.
     Bytes are of servers only.
     """
     if snapshot.month_facts.own is not None:
         _month(out, snapshot.month_facts.own, snapshot.fleet.time_zone)
-    health = (snapshot.day_start if snapshot.has_few_pcs(k) else snapshot).health or {}
-    if "own_cpu_milliseconds" in health:
+    health = snapshot.health or {}
+    if "own_cpu_milliseconds" in health and not snapshot.has_few_pcs(k):
         out.add(c.OWN_COLLECTOR_CPU, (), int(health["own_cpu_milliseconds"]) / MILLISECONDS_PER_SECOND)
     server = Population.SERVER.value
     for direction in _DIRECTIONS:

@@ -45,7 +45,6 @@ class DayStart:
 
     fleet: FleetView
     pcs: PcCounts
-    health: Mapping[str, Any] | None
     disk: Disk
 
 
@@ -86,7 +85,7 @@ class Snapshot:
     def has_few_pcs(self, k: int) -> bool:
         """Return true when PCs are enrolled, and fewer than k.
 
-        Values that each PC's call changes then come from the first snapshot of the day (docs/privacy.md).
+        Values that each PC's call changes are then absent, or of the day's first snapshot (docs/privacy.md).
         """
         return 0 < self.fleet.active_pcs < k
 
@@ -147,7 +146,7 @@ class SnapshotCache:
         with without_garbage_collection():
             fleet, health, disk = self.fleet.read_view(), self._health(), self._disk()
             if self._day_start is None or self._day_start.fleet.today.day != fleet.today.day:
-                self._day_start = DayStart(fleet, self.fleet.count_pcs(), health, disk)
+                self._day_start = DayStart(fleet, self.fleet.count_pcs(), disk)
             k, now = self._settings.reporting.k_anonymity, fleet.now_unix_milliseconds
             month = self._month()
             return Snapshot(
