@@ -173,5 +173,5 @@ def test_doctor_tells_the_files_that_settings_name(tmp_path):
         },
     )
     found = {one.text.partition(" ")[0] for one in run_checks(settings) if one.check == "settings"}
-    assert found == {"http.metrics_token_file", "backup.key_file", "intensity.ca_file"}
+    assert found == {"[http]", "backup.key_file", "intensity.ca_file"}
     assert {one.outcome for one in run_checks(settings_in(tmp_path)) if one.check == "settings"} == {"good"}
