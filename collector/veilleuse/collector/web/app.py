@@ -13,9 +13,11 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from importlib.resources import files
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from prometheus_client import Summary
@@ -50,7 +52,7 @@ from veilleuse.collector.web.metrics.samples import hosts_exposition
 from veilleuse.collector.web.metrics.scrape import MetricsWriter
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.pages.frame import Look, PageContext, WebPage
-from veilleuse.collector.web.pages.preparation import Preparation, keep_warm
+from veilleuse.collector.web.pages.preparation import LastLook, Preparation, keep_warm
 from veilleuse.collector.web.pages.table import PAGES
 from veilleuse.collector.web.problems import Problem, problem_of_status, words_of
 from veilleuse.collector.web.sign_in import SIGN_IN, SIGN_OUT, local_path, sign_in_routes
@@ -263,15 +265,18 @@ def _page(context: HandlerContext, page: WebPage) -> Handler:
         except Problem as problem:
             return _html(context, "error.html", look, problem.status, text=problem.sentence(look.w))
         if built is None:
-            return _not_ready(context, look)
+            return _come_back(_html(context, "not_ready.html", look, 503))  # what a probe sees
+        if isinstance(built, LastLook):
+            zone = ZoneInfo(context.settings.reporting.time_zone)
+            time = f"{datetime.fromtimestamp(built.unix_seconds, zone):%H:%M}"
+            return _come_back(_html(context, f"{page.name}.html", look, as_of=time, **built.built))
         return built if isinstance(built, Response) else _html(context, f"{page.name}.html", look, **built)
 
     return show
 
 
-def _not_ready(context: HandlerContext, look: Look) -> Response:
-    """Say that the figures are being prepared; the browser comes back by itself. A probe sees 503."""
-    response = _html(context, "not_ready.html", look, 503)
+def _come_back(response: Response) -> Response:
+    """Let the browser come back by itself for what is being prepared."""
     response.headers.update({"retry-after": str(RETRY_SECONDS), "refresh": str(RETRY_SECONDS)})
     return response
 
@@ -378,7 +383,9 @@ def _html(context: HandlerContext, template: str, look: Look, code: int = 200, *
     """Render a template. The menu has the pages that the caller may open."""
     w, menu = look.w, [page for page in PAGES if page.in_menu and look.caller.may(page.guard)]
     always = {"w": w, "version": context.version, "code": code, "look": look, "menu": menu}
-    body = context.templates.get_template(template).render(always | {"simulated": False} | values)
+    body = context.templates.get_template(template).render(
+        always | {"simulated": False, "as_of": ""} | values
+    )
     headers = {
         "content-language": w("lang"),
         "vary": "Accept-Language, Cookie",

@@ -31,6 +31,8 @@ MAXIMUM_CONCURRENT: Final = 2
 """Queries answered at the same time, of all accounts: each has a thread and a connection."""
 WAIT_SECONDS: Final = 2.0
 """Most seconds that a query waits for the one before it: the panels of a dashboard run one after another."""
+MAXIMUM_LOOKS: Final = 4
+"""Readings of the pages themselves at the same time, beside the queries: live pages wait for no figure."""
 MAXIMUM_WAITING: Final = 16
 """Most waiting queries of one account."""
 RETRY_SECONDS: Final = 5
@@ -152,6 +154,7 @@ class Desk:
         self._turns = Turns()
         self._rate = Rate(settings.http.api_requests_per_minute)
         self._answer_threads: Executor = ThreadPoolExecutor(MAXIMUM_CONCURRENT, "figures")
+        self._look_threads: Executor = ThreadPoolExecutor(MAXIMUM_LOOKS, "looks")
         self._journal_thread: Executor = ThreadPoolExecutor(1, "journal")
         self._cache: OrderedDict[tuple[Any, ...], _Kept] = OrderedDict()
 
@@ -198,10 +201,14 @@ class Desk:
         ):
             self._cache.popitem(last=False)
 
-    async def run(self, job: Callable[[], T]) -> T:
-        """Run a job in a thread of the executor; its errors become a Problem."""
+    async def look(self, job: Callable[[], T]) -> T:
+        """Run a page's own reading, which waits for no query; its errors become a Problem."""
+        return await self.run(job, self._look_threads)
+
+    async def run(self, job: Callable[[], T], threads: Executor | None = None) -> T:
+        """Run a job in a thread, of the queries by default; its errors become a Problem."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._answer_threads, job)
+            return await asyncio.get_running_loop().run_in_executor(threads or self._answer_threads, job)
         except QueryTooSlow as error:
             raise Problem(
                 503,

@@ -142,3 +142,50 @@ def test_pages_are_ready_after_a_publication(reading: Reading, monkeypatch: pyte
         assert len(asked) == warmed > 0
 
     play(reading, scene)
+
+
+def test_a_page_that_was_read_stays_with_its_time_while_new_figures_are_made(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+):
+    """After a publication all is computed again: readers keep the page they know, live pages are live."""
+    ready, make, is_slow = threading.Event(), Figures.document, False
+
+    def slow(self: Figures, *words: Any) -> Any:
+        if is_slow:
+            ready.wait(PATIENCE_SECONDS)
+        return make(self, *words)
+
+    def other_inputs(*_: object) -> tuple[object, ...]:
+        return ("a publication", is_slow)
+
+    monkeypatch.setattr(Figures, "document", slow)
+    monkeypatch.setattr(Figures, "inputs", other_inputs)
+    account = reading.account("directrice")
+
+    def accesses() -> int:
+        lines = reading.data.store.accounts.accesses(0, 2**62, account_id=None, limit=99)
+        return sum(line.times for line in lines)
+
+    async def scene(client: httpx.AsyncClient) -> None:
+        nonlocal is_slow
+        token = {"authorization": f"Bearer {account}"}
+        for headers in ({}, token):
+            assert (await client.get("/bilan?lang=fr", headers=headers)).status_code == 200
+        is_slow, reading.preparation.look_seconds = True, 1.0
+        noted = accesses()
+        for headers in ({}, token):  # two queries are being answered from here on: all that there may be
+            again = await client.get("/bilan?lang=fr", headers=headers)
+            assert (again.status_code, again.headers.get("refresh")) == (200, "5")
+            assert "Page de 13:00" in again.text
+        assert accesses() == noted + 1, "the account's look is noted"
+        check_not_ready(await client.get("/bilan?lang=en"), "en")
+        for path in ("/parc", "/serveurs", "/deployer"):
+            live = await client.get(path)
+            assert (live.status_code, live.headers.get("refresh")) == (200, None), path
+        ready.set()
+        reading.preparation.look_seconds = PATIENCE_SECONDS
+        for url, headers in (("/bilan?lang=fr", {}), ("/bilan?lang=fr", token), ("/bilan?lang=en", {})):
+            fresh = await client.get(url, headers=headers)
+            assert (fresh.status_code, fresh.headers.get("refresh")) == (200, None)
+
+    play(reading, scene)

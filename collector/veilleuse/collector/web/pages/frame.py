@@ -173,7 +173,7 @@ class Look:
             with open_store() as store:
                 return job(store)
 
-        return await desk.run(run)
+        return await desk.look(run)
 
     async def document(self, kind: ResourceKind, query: Query) -> Document:
         """Return the answer of the API to the reader's query, and note the access. Raises Problem."""
