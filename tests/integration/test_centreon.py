@@ -78,6 +78,7 @@ def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guide]:
     peer("curl")
     folder = tmp_path_factory.mktemp("centreon")
     (folder / "token").write_text(TOKEN)
+    (folder / "token").chmod(0o600)
     authority = TestAuthority()
     (folder / "ca.pem").write_bytes(authority.root.pem)
     certificate = authority.server.pem + authority.intermediate.pem + authority.server.key_pem

@@ -66,6 +66,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """Start Zabbix, import both templates, and link a host with the French one to a collector."""
     folder = tmp_path_factory.mktemp("zabbix")
     (folder / "token").write_text(TOKEN)
+    (folder / "token").chmod(0o600)
     settings = {"VEILLEUSE__HTTP__METRICS_TOKEN_FILE": str(folder / "token")}
     with Zabbix() as zabbix, Stack(folder, settings) as stack:
         for name in FILES.values():

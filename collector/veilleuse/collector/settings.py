@@ -91,7 +91,8 @@ class Http(Section):
 
     address: str = setting("127.0.0.1:8640", "host:port of the pages and /metrics.", check=split_address)
     metrics_token_file: str = setting(
-        "", "File with the bearer token that /metrics requires; required when not on loopback."
+        "",
+        "File, mode 0640 or 0600, with the bearer token that /metrics requires; required when not on loopback.",
     )
     proxy_secret_file: str = setting(
         "",

@@ -230,6 +230,11 @@ def read_named(path: Path, maximum_bytes: int) -> bytes:
     return read_with_status(path, maximum_bytes)[0]
 
 
+def is_secret(found: os.stat_result, *, group_reads: bool = False) -> bool:
+    """Tell whether the mode of a file keeps others out; with `group_reads` its group may read it."""
+    return not found.st_mode & (0o027 if group_reads else 0o077)
+
+
 def read_with_status(
     path: Path, maximum_bytes: int, *, regular: bool = False
 ) -> tuple[bytes, os.stat_result]:

@@ -184,6 +184,7 @@ def _answer(address: tuple[str, int], source: str, path: str) -> str:
 def attacked_collector(folder: Path) -> Iterator[tuple[FarStack, Wire]]:
     """Yield a collector that another host reaches, whose pages ask for TOKEN. Skips without root."""
     (folder / "token").write_text(TOKEN)
+    (folder / "token").chmod(0o600)
     settings = {
         "VEILLEUSE__HTTP__ADDRESS": f"0.0.0.0:{PORT}",
         "VEILLEUSE__HTTP__METRICS_TOKEN_FILE": str(folder / "token"),

@@ -162,7 +162,8 @@ def test_a_zone_without_factor_is_told_before_it_serves(tmp_path):
 def test_doctor_tells_the_files_that_settings_name(tmp_path):
     """A key file that is gone, a token file that is open, authorities that are none: each has its line."""
     directory(tmp_path)
-    (tmp_path / "token").write_text("short\n")
+    (tmp_path / "token").write_text("long-enough-for-a-token")
+    (tmp_path / "token").chmod(0o666)
     settings = settings_in(
         tmp_path,
         **{

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from veilleuse.collector.errors import BackupUnusable, UsageError
-from veilleuse.wire.files import FileRefused, read_with_status
+from veilleuse.wire.files import FileRefused, is_secret, read_with_status
 from veilleuse.wire.settings_file import ConfigurationError
 
 MAGIC: Final = b"veilleuse sealed backup 1\n"
@@ -59,7 +59,7 @@ def read_key_file(path: Path) -> bytes:
     """
     try:
         content, found = read_with_status(path, KEY_FILE_BYTES, regular=True)
-        if found.st_mode & 0o077:
+        if not is_secret(found):
             raise ConfigurationError(f"{path} can be read by others: run 'chmod 600 {path}'")
         key = bytes.fromhex(content.decode("ascii").strip())
     except (FileNotFoundError, FileRefused) as error:

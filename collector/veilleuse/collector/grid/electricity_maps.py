@@ -29,7 +29,7 @@ from veilleuse.collector.grid.values import (
 )
 from veilleuse.collector.http_client import FetchError
 from veilleuse.collector.model.grid import ELECTRICITY_MAPS, GridIntensity, IntensityKind, IntensityStatus
-from veilleuse.wire.files import TooLong, read_with_status
+from veilleuse.wire.files import TooLong, is_secret, read_with_status
 
 DATASET: Final = "electricity-maps-v3"
 TOKEN_HEADER: Final = "auth-token"
@@ -41,13 +41,13 @@ def read_token(path: str) -> str:
     """Read a token from a file that only its owner can read. Raises FetchError, not_configured."""
     try:
         raw, found = read_with_status(Path(path), _TOKEN_BYTES)
-        mode = stat.S_IMODE(found.st_mode)
     except TooLong as error:
         why = f"{path} does not hold a token: {error.strerror}"
         raise FetchError("not_configured", why) from error
     except OSError as error:
         raise FetchError("not_configured", f"cannot read {path}: {error.strerror or error}") from error
-    if mode & 0o077:
+    if not is_secret(found):
+        mode = stat.S_IMODE(found.st_mode)
         raise FetchError(
             "not_configured", f"{path} has mode {mode:04o}: others can read it; chmod 600 {path}"
         )

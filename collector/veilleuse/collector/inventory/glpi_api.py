@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +25,7 @@ from veilleuse.collector.inventory.cells import CellError, entity_of
 from veilleuse.collector.inventory.glpi_files import add_item
 from veilleuse.collector.inventory.mapping import InventoryMapping
 from veilleuse.collector.inventory.rows import MAXIMUM_ROWS, EntityRow, InventoryReading, Refusal
-from veilleuse.wire.files import FileRefused, read_with_status
+from veilleuse.wire.files import FileRefused, is_secret, read_with_status
 from veilleuse.wire.settings_file import parse_toml
 
 MAXIMUM_ANSWER_BYTES: Final = 32 * 1024 * 1024
@@ -81,7 +80,7 @@ def read_credentials(path: Path) -> Credentials:
     """Read a TOML file that only its owner can read. Raises UsageError."""
     try:
         content, about = read_with_status(path, MAXIMUM_FILE_BYTES, regular=True)
-        if stat.S_IMODE(about.st_mode) & 0o077:
+        if not is_secret(about):
             raise UsageError(f"{path} can be read by others: chmod 600 {path}, and change its tokens in GLPI")
         document = parse_toml(content.decode("utf-8"))
     except FileRefused as error:

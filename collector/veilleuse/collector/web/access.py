@@ -29,7 +29,7 @@ from veilleuse.collector.ports.registry import AccountReader
 from veilleuse.collector.settings import PROXY_SECRET_HEADER, Http
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES
 from veilleuse.collector.web.sessions import Sessions
-from veilleuse.wire.files import read_with_status
+from veilleuse.wire.files import is_secret, read_with_status
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.values import is_loopback, split_address
 
@@ -105,7 +105,8 @@ def read_metrics_auth(http: Http) -> MetricsAuth:
 def read_secret(setting: str, file: str, *, is_private: bool = False) -> str | None:
     """Return the secret in a file of the section http, stripped; None for no file.
 
-    `is_private`: only its owner may read the file. Raises ConfigurationError for an unusable secret.
+    `is_private`: only its owner may read the file; else its group too, for the scraper. Raises
+    ConfigurationError for an unusable secret.
     """
     if not file:
         return None
@@ -118,8 +119,10 @@ def read_secret(setting: str, file: str, *, is_private: bool = False) -> str | N
         raise ConfigurationError(
             f"cannot read {name} {path}: {reason}; make one with 'openssl rand -hex 32'"
         ) from error
-    if is_private and status.st_mode & 0o077:
+    if is_private and not is_secret(status):
         raise ConfigurationError(f"{path} can be read by others: run 'chmod 600 {path}'")
+    if not is_secret(status, group_reads=True):
+        raise ConfigurationError(f"{path} can be read or changed by others: run 'chmod o=,g-w {path}'")
     if len(token) < MINIMUM_TOKEN_CHARACTERS or not token.isprintable() or " " in token:
         raise ConfigurationError(
             f"{name} {path} must hold one token of {MINIMUM_TOKEN_CHARACTERS} characters or more: "

@@ -301,6 +301,7 @@ def test_the_secret_is_needed_and_is_a_secret(tmp_path):
     token, secret = tmp_path / "token", tmp_path / "secret"
     token.write_text(TOKEN)
     secret.write_text(SECRET + "\n")
+    token.chmod(0o640)
     secret.chmod(0o600)
     both = Http(metrics_token_file=str(token), proxy_secret_file=str(secret), account_header=HEADER)
     assert read_metrics_auth(both).proxy_secret == SECRET

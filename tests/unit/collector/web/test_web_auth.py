@@ -20,6 +20,7 @@ def token_file(tmp_path):
     """Return a token's file as an administrator writes it, with a newline."""
     file = tmp_path / "token"
     file.write_text(TOKEN + "\n")
+    file.chmod(0o640)
     return file
 
 
@@ -51,9 +52,20 @@ def test_bad_tokens(tmp_path_factory, content):
     """A token that is too short, or not one word, is refused without being repeated."""
     file = tmp_path_factory.mktemp("bad") / "file"
     file.write_text(content, encoding="utf-8")
+    file.chmod(0o600)
     with pytest.raises(ConfigurationError) as caught:
         read_metrics_auth(Http(metrics_token_file=str(file)))
+    assert "openssl" in str(caught.value)
     assert not content or content not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o644, 0o642, 0o660])
+def test_a_token_that_others_can_read_or_change_is_refused(token_file, mode):
+    """Whoever reads the file reads the pages; its group may read it, for the scraper."""
+    token_file.chmod(mode)
+    with pytest.raises(ConfigurationError, match="chmod o=,g-w") as caught:
+        read_metrics_auth(Http(metrics_token_file=str(token_file)))
+    assert TOKEN not in str(caught.value)
 
 
 def test_missing_token_file(tmp_path):

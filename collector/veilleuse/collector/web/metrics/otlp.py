@@ -24,7 +24,7 @@ from veilleuse.collector.clock import unix_seconds
 from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.http_client import FetchError, HttpClient, Route
 from veilleuse.collector.settings import OtlpSettings
-from veilleuse.wire.files import read_with_status
+from veilleuse.wire.files import is_secret, read_with_status
 
 log = logging.getLogger(__name__)
 
@@ -102,13 +102,13 @@ def read_headers(path: str) -> dict[str, str]:
     """Read lines `Name: value` of a file that only its owner can read. Raises FetchError, not_configured."""
     try:
         raw, found = read_with_status(Path(path), HEADER_BYTES)
-        mode = stat.S_IMODE(found.st_mode)
         lines = [line for line in raw.decode("ascii").splitlines() if line.strip()]
     except OSError as error:
         raise FetchError("not_configured", f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise FetchError("not_configured", f"{path} is not plain text: write 'Name: value' lines") from error
-    if mode & 0o077:
+    if not is_secret(found):
+        mode = stat.S_IMODE(found.st_mode)
         raise FetchError(
             "not_configured", f"{path} has mode {mode:04o}: others can read it; chmod 600 {path}"
         )
