@@ -294,7 +294,7 @@ def _restore_facts(
 def _held(settings: CollectorSettings, now: datetime) -> tuple[date, ...]:
     since = months_before(now.date(), settings.retention.pc_monthly_months)
     with open_reader(settings.data_dir) as store:
-        return held_months(store.publications, store.closings, since)
+        return held_months(store.publications, store.closings, store.data.hosts, since)
 
 
 def _newest(folder: Path) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
 from typing import Final, Generic
@@ -23,6 +23,7 @@ from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.ipc import TIMEOUT_SECONDS, pieces_of, send
 from veilleuse.collector.model.closed_years import canonical
+from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.publications import (
     MAXIMUM_BYTES,
     FigureFormat,
@@ -68,13 +69,19 @@ def publisher(data_dir: Path, timeout_seconds: float = TIMEOUT_SECONDS) -> Publi
     return publish
 
 
-def held_months(published: PublicationReader, closings: ClosedYearReader, since: date) -> tuple[date, ...]:
-    """Return the first day of each month from `since` on that a restore holds, oldest first."""
+def held_months(
+    published: PublicationReader, closings: ClosedYearReader, hosts: Callable[[], Iterable[Host]], since: date
+) -> tuple[date, ...]:
+    """Return the first day of each month from `since` on that a restore holds, oldest first.
+
+    No month before the first enrolment: a PC's first week may begin in it, and nothing of it was published.
+    """
     found: list[date] = []
     hold, definitive = published.hold(), closings.definitive_years()
+    begun = min((host.enrolled_on for host in hosts()), default=date.max) if hold else since
     end = hold.until.replace(day=1) if hold else since
     while hold is not None and (first := add_months(end, -1)) >= since:
-        if first.year in definitive:
+        if first.year in definitive or end <= begun:
             break
         if is_held(published, hold, first, end) and closings.has_months(first, end, tuple(Population)):
             found.insert(0, first)

@@ -9,14 +9,18 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import clock
+from tests.support.filled import Filled, week
+from tests.support.filled import cell as filled_cell
 from tests.support.machines import settings_in
+from tests.support.pushes import HOUR
+from tests.support.rolled import roll
 from tests.unit.collector.cli.test_published import GOLDEN
 from tests.unit.collector.cli.test_published import publish as publish_last
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
@@ -24,8 +28,12 @@ from veilleuse.collector.backup import publication_lines
 from veilleuse.collector.backup.notes import RESTORE_NOTE
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.errors import AdminError, StoreFailing
+from veilleuse.collector.model.publications import HOLD_NOTE, PublicationHold
+from veilleuse.collector.release.publications import held_months
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 OTHER = GOLDEN.replace('"hosts":12', '"hosts":13')
 END = (clock.today().replace(day=1) - timedelta(days=1)).replace(day=1)
@@ -283,3 +291,19 @@ def test_it_does_not_grow_for_ever(place, monkeypatch):
     place.restore()
     assert sorted(place.contents()) == sorted(['{"rows": 19, "fill": "' + "x" * 500 + '"}', GOLDEN])
     assert foreign not in place.file.read_bytes()
+
+
+def test_no_month_before_the_fleet_is_named(tmp_path):
+    """The first week of a fleet that began on 2 January 2026 begins on 29 December. Nothing of December was
+    ever published: neither `restore` nor `doctor` names it."""
+    with Filled(tmp_path / "data") as data:
+        host = data.add_host(Population.WORKSTATION, DeviceClass.TOWER, enrolled_on=date(2026, 1, 2))
+        weeks = (date(2025, 12, 29), date(2026, 1, 12), date(2026, 2, 9))
+        data.push(host, [(week(day), [filled_cell(State.ON_IDLE, HOUR, busy_ratio=0.01)]) for day in weeks])
+        data.derive()
+        roll(data, date(2026, 3, 10))
+        data.store.registry.put_meta(HOLD_NOTE, PublicationHold(date(2026, 3, 10), "it is lost").to_json())
+    with open_reader(tmp_path / "data") as store:
+        assert store.closings.has_months(date(2025, 12, 1), date(2026, 1, 1), (Population.WORKSTATION,))
+        named = held_months(store.publications, store.closings, store.data.hosts, date(2025, 1, 1))
+    assert named == (date(2026, 1, 1), date(2026, 2, 1))

@@ -268,7 +268,10 @@ def check_held_months(settings: CollectorSettings) -> Iterator[Finding]:
     """Name the months that stay unpublished since a restore, and why."""
     since = months_before(clock.now().date(), settings.retention.pc_monthly_months)
     with open_reader(settings.data_dir) as store:
-        hold, held = store.publications.hold(), held_months(store.publications, store.closings, since)
+        hold, held = (
+            store.publications.hold(),
+            held_months(store.publications, store.closings, store.data.hosts, since),
+        )
     if hold is None or not held:
         return
     file = publication_file(register_file(settings.data_dir, settings.pki.register_file))

@@ -183,7 +183,7 @@ class MonthlyFigures:
             newest = sources.newest_months(k, today, most=1)
             due = newest[0].end if newest else None
             since = months_before(today, self._settings.retention.pc_monthly_months)
-            held = held_months(self._published, store.closings, since)
+            held = held_months(self._published, store.closings, store.data.hosts, since)
             while due is not None and released_on(due) <= today:
                 end = add_months(due, 1)
                 if due in held:
