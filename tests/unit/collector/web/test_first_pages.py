@@ -18,10 +18,12 @@ import pytest
 from tests.support.filled import METER, Filled, minutes_of_server, month_of_workstations
 from tests.support.publishing import publish_months
 from tests.support.reading import DOOR_TOKEN, Reading
+from tests.support.rolled import roll
 from veilleuse.collector.cli.report import make_recommendations
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.actions import Action
+from veilleuse.collector.model.publications import HOLD_NOTE, PublicationHold
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
@@ -204,6 +206,27 @@ def test_before_the_first_month_each_page_says_what_to_do(tmp_path: Path):
             assert LIVE in home
             for path in ("/sobriete", "/actions"):
                 assert "au début du mois prochain" in text_of(reading, f"{path}?lang=fr", token)
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_month_held_since_a_restore_has_no_day(tmp_path: Path, published: bool):
+    """The first page never says both that a month comes on a day and that it stays unpublished."""
+    now = datetime(2026, 12, 2, 12, tzinfo=UTC)
+    with Filled(tmp_path / "data", clock=now.timestamp) as data:
+        hosts = month_of_workstations(data, MONTHS[-1], PLANS[:12])
+        data.derive()
+        if published:
+            publish_months(data, NOW.date())
+        month_of_workstations(data, date(2026, 11, 1), PLANS[:12], known=hosts)
+        data.derive()
+        roll(data, date(2026, 12, 5))
+        data.store.registry.put_meta(HOLD_NOTE, PublicationHold(now.date(), "it is lost").to_json())
+        with Reading(data, clock=now.timestamp) as reading:
+            reading.indicators.refresh()
+            home = text_of(reading, "/?lang=fr", reading.account())
+            assert "e mois de novembre" in home
+            assert "reste non publié depuis une restauration" in home
+            assert "4 décembre" not in home
 
 
 @pytest.mark.parametrize(("before", "shared"), [(date(2025, 2, 1), False), (date(2025, 1, 1), True)])

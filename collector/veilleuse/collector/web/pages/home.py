@@ -8,7 +8,7 @@ Its figures are the API's answers to the reader; the live fleet is one tile, for
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -107,7 +107,7 @@ async def home(look: Look) -> Mapping[str, object]:
         empty = _why_empty(look, snapshot) if has_live else w("home.no_month")
         return {"page": replace(page, empty=empty)}
     try:
-        page = await _with_figures(look, page, months, year)
+        page = await _with_figures(look, page, months, year, snapshot.month_facts.held)
     except Problem as problem:
         if problem.status != _NO_FACTOR:
             raise
@@ -121,7 +121,9 @@ def _why_empty(look: Look, snapshot: Snapshot) -> str:
     w = look.w
     if not snapshot.fleet.places:
         return w("home.first_steps")
-    begun = snapshot.day_start.pcs.first_enrolled_on
+    begun, held = snapshot.day_start.pcs.first_enrolled_on, snapshot.month_facts.held
+    if held:
+        return w("home.held", of_month=w.of_month(held[-1]))
     if begun is None:
         return w("home.first_month", day=w.long_day(released_on(snapshot.today)))
     first, end = last_month(snapshot.today)
@@ -130,7 +132,9 @@ def _why_empty(look: Look, snapshot: Snapshot) -> str:
     return w("home.waiting", of_month=w.of_month(first))
 
 
-async def _with_figures(look: Look, page: HomePage, months: Sequence[Slice], year: int) -> HomePage:
+async def _with_figures(
+    look: Look, page: HomePage, months: Sequence[Slice], year: int, held: Collection[date]
+) -> HomePage:
     """Add the figures of the released months, and what to do."""
     w = look.w
     of_year = await look.document(ResourceKind.EMISSIONS, bilan.year_query(year, "perimeter"))
@@ -141,7 +145,7 @@ async def _with_figures(look: Look, page: HomePage, months: Sequence[Slice], yea
     totals = of_year.tables.get("totals", ())
     return replace(
         page,
-        period=_period(months[-1].end, year, w),
+        period=_period(months[-1].end, year, held, w),
         badge=bilan.badge_of(of_year),
         tiles=(*_year_tiles(look, of_year, before, why_not, year), *page.tiles),
         chart=emissions_chart("months", _by_month(by_month), w) if totals else None,
@@ -156,12 +160,15 @@ async def _with_figures(look: Look, page: HomePage, months: Sequence[Slice], yea
     )
 
 
-def _period(end: date, year: int, w: Words) -> str:
+def _period(end: date, year: int, held: Collection[date], w: Words) -> str:
     if end == date(year + 1, 1, 1):
         return w("bilan.whole_year")
     last, day = end - timedelta(days=1), released_on(end)
     months = period_text(date(year, 1, 1), last, w)
-    return w("home.until", months=months, next=w.month(end).partition(" ")[0], day=w.long_day(day))
+    following = w.month(end).partition(" ")[0]
+    if end in held:
+        return w("home.until_held", months=months, next=following)
+    return w("home.until", months=months, next=following, day=w.long_day(day))
 
 
 def _year_tiles(
