@@ -143,17 +143,25 @@ def unpack_nonces(row: bytes) -> tuple[bytes, ...]:
 
 
 def find_twins(hosts: Iterable[Host], kind: DataKind, today: date) -> tuple[Host, ...]:
-    """Return the hosts whose pseudonym another host has, both in use on a UTC day.
+    """Return the hosts of `find_twin_groups`."""
+    groups = find_twin_groups(hosts, kind, today)
+    return tuple({host.host_id: host for group in groups for host in group}.values())
 
-    Both are active and made contact in the last 30 days, and on a day after the later one enrolled: the old
-    identity of a machine that was installed again never does.
+
+def find_twin_groups(hosts: Iterable[Host], kind: DataKind, today: date) -> tuple[tuple[Host, ...], ...]:
+    """Return the hosts that share a pseudonym, each group once, in use on a UTC day.
+
+    All are active and made contact in the last 30 days, and with another one on a day after the later of both
+    enrolled: the old identity of a machine that was installed again never does.
     """
     known = {host.host_id: host for host in hosts if host.status is HostStatus.ACTIVE}
-    found: set[int] = set()
+    found: dict[tuple[int, ...], tuple[Host, ...]] = {}
     for group in json.loads(kind.extra.get(SHARED_PSEUDONYMS, "[]")):
         shared = sorted((known[one] for one in group if one in known), key=lambda host: host.enrolled_on)
-        found |= _find_used_together(shared, today.toordinal() - IN_USE_DAYS)
-    return tuple(host for host in known.values() if host.host_id in found)
+        used = _find_used_together(shared, today.toordinal() - IN_USE_DAYS)
+        if used:
+            found[tuple(sorted(used))] = tuple(host for host in shared if host.host_id in used)
+    return tuple(found.values())
 
 
 def _find_used_together(hosts: Sequence[Host], oldest: int) -> set[int]:

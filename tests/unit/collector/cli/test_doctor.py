@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from contextlib import closing
 from datetime import date, timedelta
@@ -305,6 +306,26 @@ def test_identities_with_one_pseudonym(tmp_path):
     first = machine(settings, marked)
     assert warnings(check_identities, settings) == []
     second = machine(settings, marked)
+
+    def uuid(registry: Any, host: HostId) -> None:
+        registry.put_pseudonyms(registry.host(host).agent_id, b"", b"\xbb" * 32)
+        registry.mark_shared_pseudonyms()
+
+    others = machine(settings, uuid), machine(settings, uuid)
+    (told,) = warnings(check_identities, settings)
+    assert told.startswith("4 identities in use have the serial number or UUID of another one: ")
+    with open_collector(settings) as collector:
+        names = [
+            {one.agent_id.hex()[:12] for one in collector.store.registry.hosts() if one.host_id in pair}
+            for pair in ((first, second), others)
+        ]
+    shown = told.partition(": ")[2].split("; ")[:2]
+    assert [set(re.findall("[0-9a-f]{12}", one)) for one in shown] == names, "who shares with whom"
+    with open_collector(settings) as collector:
+        registry = collector.store.registry
+        for other in others:
+            registry.put_pseudonyms(registry.host(other).agent_id, b"", b"")
+        registry.mark_shared_pseudonyms()
     (told,) = warnings(check_identities, settings)
     assert told.startswith("2 identities in use have the serial number or UUID of another one: ")
     with open_collector(settings) as collector:

@@ -17,7 +17,7 @@ from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc import START, ask
 from veilleuse.collector.logs import product_version
-from veilleuse.collector.model.clones import find_twins
+from veilleuse.collector.model.clones import find_twin_groups
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Silence, SilenceLevel, judge_of, sentence_of
@@ -152,11 +152,13 @@ def check_identities(settings: CollectorSettings) -> Iterator[Finding]:
             "'veilleuse hosts list --conflicts'; find out which machine is the right one, revoke the "
             "identity, enrol that machine again",
         )
-    if twins := find_twins(hosts, kind, clock.now().date()):
+    if twins := find_twin_groups(hosts, kind, clock.now().date()):
+        number = len({host.host_id for group in twins for host in group})
         yield Finding(
             "identities",
             "warning",
-            f"{len(twins)} identities in use have the serial number or UUID of another one: {names_of(twins)}",
+            f"{number} identities in use have the serial number or UUID of another one: "
+            + "; ".join(map(names_of, twins)),
             "one machine with two agents, a copy, or a number that its maker gave twice: revoke those too many "
             "('veilleuse hosts revoke')",
         )
