@@ -18,7 +18,7 @@ from veilleuse.wire.limits import (
     MEMORY_BUCKET_EDGES_PERCENT,
     NETWORK_RATE_EDGES_BYTES_PER_SECOND,
 )
-from veilleuse.wire.settings_file import Section, describe, load, setting
+from veilleuse.wire.settings_file import ConfigurationError, Section, describe, load, setting
 from veilleuse.wire.values import (
     check_account_header,
     check_addresses,
@@ -83,7 +83,22 @@ class Grpc(Section):
     @property
     def admitted_pushes(self) -> int:
         """Return `queue_pushes`, limited to seven in eight of `workers`. ≥ 1."""
-        return min(self.queue_pushes, max(1, self.workers * 7 // 8))
+        return min(self.queue_pushes, self._most_pushes)
+
+    @property
+    def _most_pushes(self) -> int:
+        return max(1, self.workers * 7 // 8)
+
+    def check_pushes(self) -> None:
+        """Raise ConfigurationError for more pushes than workers can serve.
+
+        The default is never too many: it counts as what the workers can serve.
+        """
+        if self.queue_pushes != Grpc().queue_pushes and self.queue_pushes > self._most_pushes:
+            raise ConfigurationError(
+                f"grpc.queue_pushes is {self.queue_pushes}, and grpc.workers {self.workers} serve "
+                f"{self._most_pushes} at most: lower the one, or raise the other"
+            )
 
 
 class Http(Section):
@@ -435,7 +450,7 @@ def read_settings(
     `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. `tell` is called with one
     line for each key that is no longer used.
     """
-    return load(
+    settings = load(
         CollectorSettings,
         file=file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None),
         environment=os.environ if environment is None else environment,
@@ -443,7 +458,10 @@ def read_settings(
         overrides=overrides,
         retired=RETIRED,
         tell=tell,
+        is_typed=True,
     )
+    settings.grpc.check_pushes()
+    return settings
 
 
 def child_environment(settings: CollectorSettings) -> dict[str, str]:

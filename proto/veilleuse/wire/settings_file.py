@@ -117,6 +117,9 @@ class SettingDescription(NamedTuple):
     check: Callable[[Any], object] | None
 
 
+_UNQUOTED: Final = (bool, int, float)
+
+
 def load(
     settings_class: type[T],
     *,
@@ -126,12 +129,14 @@ def load(
     overrides: Mapping[str, str] | None = None,
     retired: Mapping[str, str] | None = None,
     tell: Callable[[str], object] | None = None,
+    is_typed: bool = False,
 ) -> T:
     """Load the settings.
 
     `prefix` is the environment's, e.g. `VEILLEUSE_AGENT`: `VEILLEUSE_AGENT__SPOOL__MAX_BYTES=…`. `retired`
     maps each key that an earlier version knew to `since VERSION: why, and what to do`: it is left out, and
-    `tell` is called with one line about it. Raises ConfigurationError on unreadable or malformed TOML,
+    `tell` is called with one line about it. `is_typed`: a number
+    in the file is no text. Raises ConfigurationError on unreadable or malformed TOML,
     unknown keys, wrong types or values out of range.
     """
     known = {described.dotted: described for described in describe(settings_class)}
@@ -144,6 +149,10 @@ def load(
                 tell(f"key '{dotted}' {where} is no longer used {retired[dotted]}")
             continue
         _require_known(dotted, known, where)
+        if is_typed and where == f"in {file}" and isinstance(value, str) and known[dotted].kind in _UNQUOTED:
+            raise ConfigurationError(
+                f"'{dotted}' {where} must be {_word(known[dotted].kind)}, not a text: leave out its quotes"
+            )
         flat[dotted] = (value, where)
     values = {dotted: _coerce(known[dotted], value, where) for dotted, (value, where) in flat.items()}
     return _build(settings_class, values, "")

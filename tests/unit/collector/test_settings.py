@@ -148,6 +148,30 @@ def test_every_command_refuses_what_only_the_service_would_use(tmp_path, capsys,
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+    ("section", "line", "remedy"),
+    [
+        ("reporting", 'k_anonymity = "10"', "leave out its quotes"),
+        ("grpc", "workers = 2\nqueue_pushes = 224", "lower the one"),
+        ("pki", "register_file = '{folder}'", "name a file in it"),
+        ("intensity", 'series = "zz"', "import its values first"),
+        ("intensity", "ca_file = '{folder}/gone.pem'", "name a file of certificates in PEM"),
+    ],
+)
+def test_a_setting_that_cannot_be_right_is_told(tmp_path, capsys, section, line, remedy):
+    """`serve` refuses it with one line, and a `doctor` beside no running collector tells the same."""
+    settings = directory(tmp_path)
+    file = tmp_path / "collector.toml"
+    addresses = "[http]\naddress = '127.0.0.1:0'\n[grpc]\naddress = '127.0.0.1:0'\nenrolment_address = '127.0.0.1:0'\n"
+    own = f"[{section}]\n{line.format(folder=tmp_path)}\n"
+    text = addresses + own if section != "grpc" else addresses + own.partition("\n")[2]
+    file.write_text(f"data_dir = '{settings.data_dir}'\n{text}", encoding="utf-8")
+    assert run(["serve", "--config", str(file)]) in (1, 2)
+    assert remedy in capsys.readouterr().err.splitlines()[-1]
+    assert run(["doctor", "--config", str(file)]) in (1, 2)
+    assert remedy in "".join(capsys.readouterr())
+
+
 def test_a_zone_without_factor_is_told_before_it_serves(tmp_path):
     """The name of a zone may be any word. `serve` refuses one without factor, and so does `doctor`."""
     directory(tmp_path)

@@ -41,6 +41,7 @@ from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreLost
 from veilleuse.collector.gc_pause import settle
+from veilleuse.collector.grid.poll import check_route, require_series
 from veilleuse.collector.ingest.admission import conflict_buckets
 from veilleuse.collector.ingest.counters import Count
 from veilleuse.collector.ingest.receiver import TelemetryServicer
@@ -130,6 +131,7 @@ def run(settings: CollectorSettings) -> int:
     """
     with open_collector(settings) as collector, Stop() as stop:
         collector.operations.context.known_factors.book().require_zone(settings.reporting.zone)
+        require_series(settings.intensity.series, collector.store.intensities.states())
         _end_on_damage(collector, stop)
         with run_servers(collector) as addresses:
             log.info("collector serves", extra=addresses)
@@ -202,6 +204,8 @@ def run_servers(collector: Collector, *, web: bool = True) -> Iterator[dict[str,
 def _check_web(settings: CollectorSettings) -> None:
     """Refuse here what the web process would refuse in the log of a child. Raises CollectorError."""
     read_metrics_auth(settings.http)
+    if settings.intensity.ca_file:
+        check_route(settings.intensity)
     require_free(settings.http.address, "http.address")
 
 

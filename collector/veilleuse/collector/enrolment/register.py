@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from veilleuse.collector.errors import StoreFailing
+from veilleuse.collector.errors import ConfigurationError, StoreFailing
 from veilleuse.wire.files import open_owned, read_owned, remove_owned, rename_owned, sync_folder
 
 log = logging.getLogger(__name__)
@@ -278,9 +278,15 @@ class RegisterEntry:
 def register_file(data_dir: Path, setting: str) -> Path:
     """Return the path of the register. `setting` is pki.register_file.
 
-    A link there is followed, so that the file is replaced, never the link.
+    A link there is followed, so that the file is replaced, never the link. Raises ConfigurationError for a
+    folder.
     """
-    return Path(os.path.realpath(setting)) if setting else data_dir / FILE
+    path = Path(os.path.realpath(setting)) if setting else data_dir / FILE
+    if os.path.isdir(path):
+        raise ConfigurationError(
+            f"pki.register_file {path} is a folder: name a file in it, such as {path / FILE}"
+        )
+    return path
 
 
 def _number(line: Line) -> int:

@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
+from veilleuse.collector.errors import ConfigurationError
 from veilleuse.collector.grid import electricity_maps, odre
 from veilleuse.collector.grid.values import Unreadable
-from veilleuse.collector.http_client import FetchError, Route, get_json
+from veilleuse.collector.http_client import FetchError, HttpClient, Route, get_json
 from veilleuse.collector.model.grid import (
     CONNECTORS,
     CONSOLIDATED,
     DATASETS,
+    ECO2MIX_COMBUSTION,
     ELECTRICITY_MAPS,
     ODRE,
+    ODRE_CONSUMPTION,
     ODRE_ZONE,
     Dataset,
     GridIntensity,
@@ -89,6 +92,26 @@ def enabled_connectors(settings: Settings) -> tuple[str, ...]:
         ELECTRICITY_MAPS: bool(settings.electricity_maps_token_file),
     }
     return tuple(name for name in CONNECTORS if on[name])
+
+
+def check_route(settings: Settings) -> None:
+    """Check the addresses, the proxy and the file of authorities, also where nothing polls yet.
+
+    Raises FetchError, not_configured.
+    """
+    route = Route(settings.timeout_seconds, settings.proxy, settings.ca_file)
+    for base in (settings.odre_url, settings.electricity_maps_url):
+        HttpClient(base, route)
+
+
+def require_series(series: str, states: Iterable[SeriesState]) -> None:
+    """Raise ConfigurationError unless a connector polls this series, or it has a value."""
+    known = {ODRE_CONSUMPTION, ECO2MIX_COMBUSTION, ELECTRICITY_MAPS, *(one.series for one in states)}
+    if series not in known:
+        raise ConfigurationError(
+            f"intensity.series is {series}, which has no value: use one of {', '.join(sorted(known))}, or import "
+            "its values first"
+        )
 
 
 def is_due(state: PollState | None, connector: str, poll_minutes: int, now: int, jitter: float) -> bool:

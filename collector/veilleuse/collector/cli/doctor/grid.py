@@ -9,8 +9,9 @@ from typing import Final
 
 from veilleuse.collector import clock
 from veilleuse.collector.cli.doctor.findings import Finding, outcome_of
+from veilleuse.collector.errors import ConfigurationError
 from veilleuse.collector.grid.electricity_maps import read_token
-from veilleuse.collector.grid.poll import enabled_connectors
+from veilleuse.collector.grid.poll import enabled_connectors, require_series
 from veilleuse.collector.http_client import FetchError
 from veilleuse.collector.model.grid import (
     CONSOLIDATED,
@@ -37,6 +38,11 @@ def check_intensity(settings: CollectorSettings) -> Iterator[Finding]:
     with open_reader(settings.data_dir) as store:
         grid = store.data.intensities()
         states, polls = grid.states(), {poll.connector: poll for poll in grid.polls()}
+    try:
+        require_series(settings.intensity.series, states)
+    except ConfigurationError as error:
+        yield Finding("intensity", "failed", str(error))
+        return
     if not on and not states:
         yield Finding("intensity", "good", "the grid's intensity is not polled: no indicative ledger")
         return

@@ -10,9 +10,10 @@ from pathlib import Path
 from veilleuse.collector import clock
 from veilleuse.collector.backup.encryption import read_key_file
 from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.factors.book import KnownFactors
-from veilleuse.collector.http_client import HttpClient, Route
+from veilleuse.collector.grid.poll import check_route
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import read_metrics_auth
@@ -23,11 +24,6 @@ def check_settings(settings: CollectorSettings) -> Iterator[Finding]:
     """Check that each file that a setting names can be used, as the service does when it needs it."""
     grid = settings.intensity
 
-    def reach_grid() -> None:
-        route = Route(grid.timeout_seconds, grid.proxy, grid.ca_file)
-        for base in (grid.odre_url, grid.electricity_maps_url):
-            HttpClient(base, route)
-
     uses: list[tuple[bool, str, Callable[[], object]]] = [
         (True, "[http]", lambda: read_metrics_auth(settings.http)),
         (
@@ -35,7 +31,12 @@ def check_settings(settings: CollectorSettings) -> Iterator[Finding]:
             "backup.key_file",
             lambda: read_key_file(Path(settings.backup.key_file)),
         ),
-        (grid.polled, "intensity.ca_file", reach_grid),
+        (
+            bool(settings.pki.register_file),
+            "pki.register_file",
+            lambda: register_file(settings.data_dir, settings.pki.register_file),
+        ),
+        (grid.polled or bool(grid.ca_file), "intensity.ca_file", lambda: check_route(grid)),
     ]
     wrong = False
     for is_used, name, use in uses:
