@@ -167,7 +167,8 @@ def energy_kwh(text: str, unit: str) -> Fraction:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"unknown unit '{unit}': use one of {', '.join(MILLIJOULES_PER_UNIT)}{hint}")
     try:
-        value = Decimal(_with_point(text))
+        written = _with_point(text)
+        value = Decimal(written if written.isascii() else "")  # no digits of another script
     except InvalidOperation as error:
         raise UsageError(f"'{text}' is not a number: write it like 12500, 12.5 or 12,5") from error
     if not value.is_finite() or value < 0:

@@ -130,7 +130,7 @@ class SecurityMiddleware:
         route = self._route(request.scope["path"])  # the router's path, whatever the Host header is
         guard = NO_ROUTE_GUARD if route == c.OTHER else _GUARDS.get(route, UNLISTED_GUARD)
         is_open = guard is Guard.OPEN
-        if is_open and route not in _PAGES_BY_PATH:
+        if is_open and not _is_page(request.scope["path"], route):
             return None
         try:
             # an open page has the menu of who signed in
@@ -178,8 +178,8 @@ _GUARDS: Final = {
 
 
 def _is_page(path: str, route: str) -> bool:
-    """Tell whether a path is for people: one of the pages, or one that does not exist outside the API."""
-    return route in _PAGES_BY_PATH or (route == c.OTHER and not path.startswith("/api/"))
+    """Tell whether a path is for people: a page, the form, or one that does not exist outside the API."""
+    return route in _PAGES_BY_PATH or route == SIGN_IN or (route == c.OTHER and not path.startswith("/api/"))
 
 
 @dataclass(frozen=True, slots=True)

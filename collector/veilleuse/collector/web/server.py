@@ -141,6 +141,9 @@ class DeadlineProtocol(H11Protocol):
         if cycle is not None and cycle.response_complete and cycle.more_body and not self._sends_body:
             self.transport.close()  # the rest of a request that was answered before its end
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log nothing: we offer no WebSocket, and anybody may ask for one."""
+
     def resume_writing(self) -> None:
         """Note that the client read something."""
         self._resumed = True

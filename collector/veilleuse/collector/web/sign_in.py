@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from veilleuse.collector.model.accounts import token_sha256
-from veilleuse.collector.web.access import COOKIE, MAX_TOKEN_CHARACTERS, AccessControl
+from veilleuse.collector.web.access import COOKIE, MAX_TOKEN_CHARACTERS, AccessControl, caller_of
 
 SIGN_IN: Final = "/connexion"
 SIGN_OUT: Final = "/deconnexion"
@@ -32,7 +32,9 @@ def sign_in_routes(access: AccessControl, form_page: FormPage) -> list[Route]:
     """Return the routes of signing in and out."""
 
     async def show(request: Request) -> Response:
-        """Answer the form."""
+        """Answer the form; where the reverse proxy named an account, the way to the pages."""
+        if access.by_proxy and caller_of(request).account is not None:
+            return RedirectResponse(local_path(request.query_params.get("next", "")), _SEE_OTHER)
         return form_page(request, 200, "")
 
     async def sign_in(request: Request) -> Response:

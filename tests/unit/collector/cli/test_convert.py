@@ -60,6 +60,7 @@ def test_units_agree(value: Decimal):
         ("-12,5", "kWh", "0 or more"),
         ("", "kWh", "not a number"),
         ("ten", "kWh", "not a number"),
+        ("１２５００", "kWh", "not a number"),
         ("-1", "kWh", "0 or more"),
         ("NaN", "kWh", "0 or more"),
         ("Infinity", "kWh", "0 or more"),

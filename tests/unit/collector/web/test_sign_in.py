@@ -210,6 +210,10 @@ def test_a_reverse_proxy_names_the_account(behind_proxy):
     answer = send(behind_proxy, "GET", "/?lang=fr", headers={HEADER: "dsi", **BY_PROXY})
     assert answer.status_code == 200
     assert "/connexion" not in answer.text  # the proxy signs people in and out
+    assert "Compte «\u00a0dsi\u00a0»" in answer.text
+    form = send(behind_proxy, "GET", "/connexion?next=/bilan", headers={HEADER: "dsi", **BY_PROXY})
+    assert (form.status_code, form.headers.get("location")) == (303, "/bilan")
+    assert "aucun compte" in send(behind_proxy, "GET", "/connexion?lang=fr", headers=BY_PROXY).text
     for name in ("nobody", "", "dsi, dsi"):
         nobody = send(behind_proxy, "GET", "/?lang=fr", headers={HEADER: name, **BY_PROXY})
         assert nobody.status_code == 401
@@ -288,6 +292,7 @@ def test_a_header_with_another_meaning_names_no_account(name):
     ) as told:
         read_settings(None, {}, {"http.account_header": name})
     assert "\n" not in str(told.value)
+    assert ("128 characters" in str(told.value)) is (len(name) > 128)
 
 
 @pytest.mark.parametrize("name", ["X-Veilleuse-Account", "Remote-User", "X-Forwarded-User", "Auth-User"])

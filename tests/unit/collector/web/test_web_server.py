@@ -187,6 +187,15 @@ def test_a_body_in_two_parts_is_read(address):
         assert client.recv(15) == b"HTTP/1.1 200 OK"
 
 
+def test_who_asks_for_a_web_socket_gets_the_page(address, caplog):
+    """The log gives no advice to install something: none is offered, and anybody may ask."""
+    with socket.create_connection(address) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+    assert "WebSocket" not in caplog.text
+    assert "upgrade" not in caplog.text
+
+
 @pytest.mark.parametrize("path", [b"/", b"/form", b"/wait"])
 @pytest.mark.parametrize("cut_in_two", [False, True])
 def test_a_broken_chunk_is_no_error_of_ours(address, caplog, path, cut_in_two):

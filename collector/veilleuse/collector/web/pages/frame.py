@@ -86,6 +86,12 @@ class Look:
         return self.caller.account.name if self.caller.account else "metrics" * self.caller.has_metrics_access
 
     @property
+    def account_of_proxy(self) -> str:
+        """Return the account that the reverse proxy named; empty without one."""
+        account = self.caller.account
+        return account.name if account is not None and self.settings.http.account_header else ""
+
+    @property
     def can_sign_in(self) -> bool:
         """Tell whether the reader may sign in here: not where a reverse proxy does it."""
         return self.caller.account is None and not self.settings.http.account_header
