@@ -285,6 +285,32 @@ def test_errors_as_they_are_seen(words, told, french, capsys):
     assert capsys.readouterr().err.replace("\u00a0", " ") == f"veilleuse: {told}\n"
 
 
+HALVES = [
+    "'grpc.workers' in /x must be a whole number, not a number of 70 bits",
+    (
+        "http.account_header needs http.proxy_secret_file: without a secret of the reverse proxy anybody who reaches "
+        "http.address could name an account"
+    ),
+    (
+        "http.proxy_secret_file needs http.metrics_token_file: what a reverse proxy passes on may come from this machine, "
+        "and would be open without a token"
+    ),
+    "http.address 0.0.0.0:8640 is not on loopback: set http.metrics_token_file, or use 127.0.0.1",
+    "intensity.ca_file cannot be used: ca_file /x: No such file or directory; name a file of certificates in PEM",
+    "cannot read http.metrics_token_file /x: No such file or directory; make one with 'openssl rand -hex 32'",
+    "'http.account_header' in /x is 'a b': it must be letters, digits and single hyphens, e.g. X-Veilleuse-Account",
+    "the indicative ledger uses the series zz, which has no value (series with values: none)",
+    "its process was ended by SIGKILL during 'releasing', with 12 MiB of memory",
+]
+
+
+@pytest.mark.parametrize("text", HALVES)
+def test_an_error_of_the_settings_is_french_as_a_whole(text):
+    """No part of it stays English."""
+    told = language.translations()(text)
+    assert not re.search(r"\b(the|not|of|is|needs|must|make|with|name a|none|and|MiB|such)\b", told), told
+
+
 def headings() -> Iterator[str]:
     """Yield the keys of the rows that the commands print as tables, as a terminal shows them."""
     for file in sorted(Path(language.__file__).parent.glob("*.py")):
