@@ -35,6 +35,7 @@ from veilleuse.collector.disclosure.rule import (
     count,
     is_nobodys_or_enough,
     is_nobodys_or_safe,
+    is_safe,
 )
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
@@ -57,6 +58,8 @@ K = TypeVar("K")
 Shares: TypeAlias = "defaultdict[Part, Counter[HostId]]"
 
 _ALL: Final = KNOWN | Part.OTHER
+_LITTLE_SILENCE: Final = 10
+"""A machine that was silent for less than the longest silence divided by this is not one of its k."""
 
 
 def _by_part() -> Shares:
@@ -270,12 +273,12 @@ class Tally:
         Fewer than k machines that never reported also prevent it.
         """
         silent, never = self._silent()
-        return is_nobodys_or_safe(silent | never, k) and is_nobodys_or_enough(never, k)
+        return _is_silence_of_many(silent | never, k) and is_nobodys_or_enough(never, k)
 
     def may_publish_silence(self, machines: Collection[HostId], k: int) -> bool:
         """Return whether enrolled time less known time isolates no few of these machines."""
         heard, never = self._silent()
-        return is_nobodys_or_safe({one: time for one, time in (heard | never).items() if one in machines}, k)
+        return _is_silence_of_many({one: time for one, time in (heard | never).items() if one in machines}, k)
 
     def _silent(self) -> tuple[dict[HostId, int], dict[HostId, int]]:
         """Return the silent milliseconds of machines that reported, and of machines that never did."""
@@ -358,6 +361,24 @@ def coarsen_state(state: State, withheld: frozenset[Detail]) -> State:
     if state in REST_STATES:
         return State.OFF
     return State.ON_ACTIVE if state in ON_STATES and Detail.IDLE in withheld else state
+
+
+def _is_silence_of_many(silent: Mapping[HostId, int], k: int) -> bool:
+    """Return whether a sum of silent milliseconds isolates no few machines.
+
+    Nor what is left of it once a reader subtracts what each machine lacks: the hours before its enrolment, or
+    the milliseconds of a week that two months share.
+    """
+    for common in (0, min(silent.values(), default=0)):
+        beyond = {
+            one: time - common for one, time in silent.items() if time - common > MILLISECONDS_PER_SECOND
+        }
+        longest = max(beyond.values(), default=0)
+        if beyond and not is_safe(
+            {one: time for one, time in beyond.items() if time * _LITTLE_SILENCE >= longest}, k
+        ):
+            return False
+    return True
 
 
 def _of(table: Shares, parts: Part) -> Counter[HostId]:
