@@ -226,7 +226,7 @@ def test_silence_of_nobody_or_of_many_changes_nothing():
 @pytest.mark.parametrize("common_hours", [0, 1 / 3600, 24])
 def test_silence_of_two_is_rounded_whatever_all_lack(common_hours: float):
     """Seconds of a week that two months share, or the day before an enrolment, were ten machines' silence:
-    less these, the sum was the silence of two. It is what nobody's silence tells: that two were silent is not told."""
+    less these, the sum was the silence of two. Now it is the sum of a month without silence."""
     fleet = Fleet()
     for count, silent in ((11, 0), (1, 83), (1, 33)):
         fleet.add(count, "A", {**USED, OFF: 520 - common_hours - silent})
