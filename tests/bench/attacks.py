@@ -142,7 +142,7 @@ CASES: tuple[Case, ...] = (
 METROPOLE_BEFORE: Final = {"cells": 1_996, "parts": 7_696, "indicators": 5_120}
 """Numbers published of the preset at commit 4457203."""
 METROPOLE_UNENROLLED: Final = {"cells": 58, "parts": 210, "indicators": 179}
-"""Numbers among them of entities without a machine then: September 2025 and March 2026 had the share of a week
+"""Numbers among them of entities without a machine then: September 2025 and March 2026 had a share of a week
 of machines that were enrolled on the 2nd of the next month. A month counts enrolled machines now."""
 
 
