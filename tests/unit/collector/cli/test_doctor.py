@@ -324,7 +324,9 @@ def test_identities_with_one_pseudonym(tmp_path):
     with open_collector(settings) as collector:
         registry = collector.store.registry
         for other in others:
-            registry.put_pseudonyms(registry.host(other).agent_id, b"", b"")
+            held = registry.host(other)
+            assert held is not None
+            registry.put_pseudonyms(held.agent_id, b"", b"")
         registry.mark_shared_pseudonyms()
     (told,) = warnings(check_identities, settings)
     assert told.startswith("2 identities in use have the serial number or UUID of another one: ")
