@@ -282,7 +282,7 @@ def register_file(data_dir: Path, setting: str) -> Path:
     folder.
     """
     path = Path(os.path.realpath(setting)) if setting else data_dir / FILE
-    if os.path.isdir(path):  # noqa: PTH112  # of any name, however long
+    if setting and os.path.isdir(path):  # noqa: PTH112  # of any name, however long
         raise ConfigurationError(
             f"pki.register_file {path} is a folder: name a file in it, such as {path / FILE}"
         )

@@ -319,14 +319,11 @@ def test_identities_with_one_pseudonym(tmp_path):
             {one.agent_id.hex()[:12] for one in collector.store.registry.hosts() if one.host_id in pair}
             for pair in ((first, second), others)
         ]
-    shown = told.partition(": ")[2].split("; ")[:2]
-    assert [set(re.findall("[0-9a-f]{12}", one)) for one in shown] == names, "who shares with whom"
-    with open_collector(settings) as collector:
-        registry = collector.store.registry
+        shown = told.partition(": ")[2].split("; ")[:2]
+        assert [set(re.findall("[0-9a-f]{12}", one)) for one in shown] == names, "who shares with whom"
+        registry: Any = collector.store.registry
         for other in others:
-            held = registry.host(other)
-            assert held is not None
-            registry.put_pseudonyms(held.agent_id, b"", b"")
+            registry.put_pseudonyms(registry.host(other).agent_id, b"", b"")
         registry.mark_shared_pseudonyms()
     (told,) = warnings(check_identities, settings)
     assert told.startswith("2 identities in use have the serial number or UUID of another one: ")
