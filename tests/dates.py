@@ -93,7 +93,7 @@ def run(part: str, words: list[str], moment: datetime, uses: dict[str, str]) -> 
     """
     processes = {"beside": (os.cpu_count() or 2) + 1, "services": 3}[part]
     command = [sys.executable, "-m", "pytest", "-q", f"--part={part}", f"--numprocesses={processes}"]
-    command += ["--dist=loadfile", "--tb=short", *sys.argv[1:], *words]
+    command += ["--dist=loadfile", "--no-loadscope-reorder", "--tb=short", *sys.argv[1:], *words]
     done = subprocess.run(
         command,
         cwd=ROOT,
