@@ -50,13 +50,15 @@ from veilleuse.collector.model.sums import (
     StateSums,
 )
 from veilleuse.wire.ladder import MEASURED, Method
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K = TypeVar("K")
 Shares: TypeAlias = "defaultdict[Part, Counter[HostId]]"
 
 _ALL: Final = KNOWN | Part.OTHER
+_LITTLE_SILENCE: Final = 10
+"""A machine that was silent for less than the longest silence divided by this is not one of its k."""
 
 
 def _by_part() -> Shares:
@@ -270,12 +272,16 @@ class Tally:
         Fewer than k machines that never reported also prevent it.
         """
         silent, never = self._silent()
-        return is_nobodys_or_safe(silent | never, k) and is_nobodys_or_enough(never, k)
+        return _is_silence_of_many(silent | never, k) and is_nobodys_or_enough(never, k)
 
     def may_publish_silence(self, machines: Collection[HostId], k: int) -> bool:
         """Return whether enrolled time less known time isolates no few of these machines."""
+        return _is_silence_of_many(self.silence_of(machines), k)
+
+    def silence_of(self, machines: Collection[HostId]) -> dict[HostId, int]:
+        """Return the silent milliseconds of each of these machines that was enrolled."""
         heard, never = self._silent()
-        return is_nobodys_or_safe({one: time for one, time in (heard | never).items() if one in machines}, k)
+        return {one: time for one, time in (heard | never).items() if one in machines}
 
     def _silent(self) -> tuple[dict[HostId, int], dict[HostId, int]]:
         """Return the silent milliseconds of machines that reported, and of machines that never did."""
@@ -358,6 +364,31 @@ def coarsen_state(state: State, withheld: frozenset[Detail]) -> State:
     if state in REST_STATES:
         return State.OFF
     return State.ON_ACTIVE if state in ON_STATES and Detail.IDLE in withheld else state
+
+
+def lacked_by_all(silent: Mapping[HostId, int]) -> int:
+    """Return the silent milliseconds that all machines share, which a reader may know and subtract.
+
+    They are of a week that two months share, before their enrolment, or lost for all of them. Where no two
+    machines lack the same, it is a day at most.
+    """
+    least = min(silent.values(), default=0)
+    alike = count({one: time - least <= MILLISECONDS_PER_SECOND for one, time in silent.items()})
+    return least if alike > 1 else min(least, MILLISECONDS_PER_DAY)
+
+
+def _is_silence_of_many(silent: Mapping[HostId, int], k: int) -> bool:
+    """Return whether a sum of silent milliseconds isolates no few machines, nor what all lack apart."""
+    for shared in (0, lacked_by_all(silent)):
+        beyond = {
+            one: time - shared for one, time in silent.items() if time - shared > MILLISECONDS_PER_SECOND
+        }
+        longest = max(beyond.values(), default=0)
+        if not is_nobodys_or_safe(
+            {one: time for one, time in beyond.items() if time * _LITTLE_SILENCE >= longest}, k
+        ):
+            return False
+    return True
 
 
 def _of(table: Shares, parts: Part) -> Counter[HostId]:

@@ -17,7 +17,7 @@ from itertools import accumulate, pairwise
 from statistics import median_low
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
-from veilleuse.collector.account.group_sums import Tally, sum_tallies
+from veilleuse.collector.account.group_sums import Tally, lacked_by_all, sum_tallies
 from veilleuse.collector.account.observations import tally_periods
 from veilleuse.collector.disclosure.parts import Part, spent_of
 from veilleuse.collector.model.hosts import Host
@@ -27,7 +27,12 @@ from veilleuse.collector.model.sums import KNOWN_STATES, REST_STATES, EnergyClas
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports.store import DataReader
 from veilleuse.collector.shipped_tables import STATE_POWERS
-from veilleuse.wire.units import MICROWATTS_PER_WATT, MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import (
+    MICROWATTS_PER_WATT,
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_HOUR,
+    MILLISECONDS_PER_SECOND,
+)
 from veilleuse.wire.vocabulary import DeviceClass, State
 
 Usual: TypeAlias = Mapping[tuple[Part, State], float]
@@ -44,20 +49,23 @@ LITTLE: Final = 2
 
 
 def round_to_machine_days(tally: Tally, k: int) -> Tally:
-    """Return the tally with its known time rounded to 24 h × machines, where 1 to k − 1 machines were silent.
+    """Return the tally with its known time rounded, where 1 to k − 1 machines were silent.
 
-    Known time is never above enrolled time. Time at rest takes the difference, and its energy in proportion.
-    Watts stay the same: otherwise a model's watts would reveal the time.
+    It is the time that it would have if nobody was silent, less a multiple of 24 h × machines. Time at rest
+    takes the difference, and its energy in proportion. Watts stay the same: otherwise a model's watts would
+    reveal the time.
     """
     machines = machines_of_row(tally.hosts, tally.enrolled, k)
     known = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in KNOWN_STATES)
-    step = len(machines) * MILLISECONDS_PER_DAY
     if not known or tally.may_publish_silence(machines, k):
         return tally
-    target = max(1, (known + step // 2) // step) * step
-    enrolled = sum(tally.enrolled[one] for one in machines)
-    if target > enrolled:
-        target = target - step or enrolled  # enrolled for less than a day each: never 0
+    silent = tally.silence_of(machines)
+    shared = lacked_by_all(silent)
+    lost = sum(shared if time - shared > MILLISECONDS_PER_SECOND else time for time in silent.values())
+    whole = sum(tally.enrolled[one] for one in machines) - lost
+    step = len(machines) * MILLISECONDS_PER_DAY
+    steps = min((whole - known + step // 2) // step, (whole - 1) // step)  # never to 0
+    target = whole - steps * step
     rest = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in REST_STATES)
     states = REST_STATES if rest > LITTLE * abs(target - known) else KNOWN_STATES
     return _add_time(tally, states, target - known, rest if states is REST_STATES else known)

@@ -223,6 +223,17 @@ def test_silence_of_nobody_or_of_many_changes_nothing():
     assert of(told.cells, "B").sums.observed_milliseconds == 12 * (MONTH - 5) * HOUR
 
 
+@pytest.mark.parametrize("common_hours", [0, 1 / 3600, 24])
+def test_silence_of_two_is_rounded_whatever_all_lack(common_hours: float):
+    """Seconds of a week that two months share, or the day before an enrolment, were ten machines' silence:
+    less these, the sum was the silence of two. Now it is the sum of a month without silence."""
+    fleet = Fleet()
+    for count, silent in ((11, 0), (1, 83), (1, 33)):
+        fleet.add(count, "A", {**USED, OFF: 520 - common_hours - silent})
+    known = of(fleet.told().cells, "A").sums.observed_milliseconds
+    assert known == round(13 * (MONTH - common_hours) * HOUR)
+
+
 def test_rates_are_those_of_the_models():
     """Rates are by class and state; metered idle and active energy gives none."""
     fleet = Fleet()

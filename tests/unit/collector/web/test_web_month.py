@@ -357,7 +357,6 @@ def test_pages_have_words_for_autres(data, service, language, merged):
     """A bar of two merged entities was "autres · autres"."""
     for entity in ("A", "B"):
         workstations(data, 6, entity=entity)
-    data.add_host(Population.WORKSTATION, DeviceClass.TOWER, entity="A")
     data.derive()
     service.look(RELEASED_ON)
     assert merged in page_of(service, "/actions", language)
