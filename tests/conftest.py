@@ -95,8 +95,14 @@ def pytest_report_header() -> str:
     return date if clock.offset_seconds() else f"{date}, this machine's own"
 
 
-LONGEST: Final = "test_p16_one_figure.py"
-"""It begins first: one test of several minutes, which would be alone at the end."""
+LONGEST: Final = (
+    *("test_p15_attacker.py", "test_p16_one_figure.py", "test_run.py", "test_backup.py"),
+    *("test_bad_input.py", "test_r1_collector_killed.py"),
+    *("test_keeping_years.py", "test_simulate_presets.py", "test_fleet_coverage.py", "test_delivery.py"),
+    *("test_summary_formats.py", "test_simulate.py", "test_closing_gone.py", "test_numecoeval.py"),
+    *("test_cut.py", "test_rolling_orders.py"),
+)
+"""They begin first: files that take long with few tests, each of which would be alone at the end."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -111,7 +117,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
     if part is not None:
         sizes = Counter(item.path for item in kept)
-        items.sort(key=lambda item: (item.path.name != LONGEST, -sizes[item.path], str(item.path)))
+        places = {name: place for place, name in enumerate(LONGEST)}
+        last = len(LONGEST)
+        items.sort(key=lambda item: (places.get(item.path.name, last), -sizes[item.path], str(item.path)))
 
 
 def _part_of(item: pytest.Item) -> str:

@@ -3,8 +3,9 @@
 """Runs the tests that depend on the clock on days when dates go wrong: `make test-dates`.
 
 The first day runs all unit tests and records which of them read the clock (tests/support/clock_use.py); the
-other days run those. Each file of the tests with real services that reads the clock runs on one of the days,
-at which it is stays the same. libfaketime sets the clock; one line a day says what happened.
+other days run those, but those marked `any_date` run on one other day. Each file of the tests with real
+services runs on one of the days; at which it is stays the same. libfaketime sets the clock; one line a day
+says what happened, and the last line what it took.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from tests.support import clock
-from tests.support.clock_use import FOLDER
+from tests.support.clock_use import DAY, FOLDER
 
 ROOT: Final = Path(__file__).parents[1]
 MOMENTS: Final = {
@@ -53,7 +54,7 @@ def main() -> int:
     services = sorted(
         file for folder in ("integration", "promises") for file in (ROOT / "tests" / folder).glob("test_*.py")
     )
-    worst = 0
+    worst, began_all = 0, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         for at, (text, why) in enumerate(MOMENTS.items()):
             moment = datetime.fromisoformat(text).replace(tzinfo=PARIS)
@@ -62,7 +63,8 @@ def main() -> int:
                 ("beside", recorded(Path(folder))),
                 ("services", services[at :: len(MOMENTS)]),
             ):
-                told += run(part, [str(file) for file in words], moment, Path(folder))
+                uses = {FOLDER: folder, DAY: f"{at} {len(MOMENTS)}"}
+                told += run(part, [str(file) for file in words], moment, uses)
             counts = dict.fromkeys(("passed", "failed", "error"), 0)
             for number, kind in RESULT.findall(told):
                 counts[kind] += int(number)
@@ -74,6 +76,8 @@ def main() -> int:
             if failed or not counts["passed"]:
                 worst = 1
                 print(told, flush=True)
+    minutes = (time.monotonic() - began_all) / 60
+    print(f"{len(MOMENTS)} days, {'a test failed' if worst else 'all green'}, {minutes:.1f} min in all")
     return worst
 
 
@@ -83,16 +87,17 @@ def recorded(folder: Path) -> list[Path]:
     return sorted({ROOT / line.partition("::")[0] for line in lines})
 
 
-def run(part: str, words: list[str], moment: datetime, folder: Path) -> str:
-    """Run a part of the tests from a moment on; returns the lines of pytest about failures, and its last."""
+def run(part: str, words: list[str], moment: datetime, uses: dict[str, str]) -> str:
+    """Run a part of the tests from a moment on; returns the lines of pytest about failures, and its last.
+    `uses`: variables for tests/support/clock_use.py.
+    """
     processes = {"beside": (os.cpu_count() or 2) + 1, "services": 3}[part]
     command = [sys.executable, "-m", "pytest", "-q", f"--part={part}", f"--numprocesses={processes}"]
-    command += ["--dist=loadfile", "--tb=short", *sys.argv[1:], *words]
-    uses = {} if part == "services" else {FOLDER: str(folder)}
+    command += ["--dist=loadfile", "--no-loadscope-reorder", "--tb=short", *sys.argv[1:], *words]
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env=os.environ | clock.environment_at(moment) | uses,
+        env=os.environ | clock.environment_at(moment) | ({} if part == "services" else uses),
         capture_output=True,
         text=True,
         check=False,

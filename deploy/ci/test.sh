@@ -19,7 +19,7 @@ part() {
   esac
 }
 
-part beside --numprocesses=$(($(nproc) < 8 ? $(nproc) + 1 : 8)) --dist=loadfile "$@"
+part beside --numprocesses=$(($(nproc) < 8 ? $(nproc) + 1 : 8)) --dist=loadfile --no-loadscope-reorder "$@"
 part services --numprocesses=3 --dist=loadfile --no-loadscope-reorder "$@"
 FAKETIME=+0 part machine "$@"
 exit $worst

@@ -20,7 +20,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from fractions import Fraction
 from html import unescape
 from pathlib import Path
@@ -134,6 +134,8 @@ class Fleet(Stack):
         self.wait_for(
             self.is_published, "all months are published", seconds=PATIENCE_SECONDS, process=process
         )
+        listed = self.must("veilleuse", "published", "list")
+        assert all(f"{kind}\t{MONTH.first}" in listed for kind in ("fleet", "indicators"))
         self.must(
             "veilleuse", "factors", "mapping", "confirm", "--item", "home=3.3/3.7", "--eple", "authority"
         )
@@ -144,8 +146,7 @@ class Fleet(Stack):
 
     def is_published(self) -> bool:
         """Return whether the last month of the fleet is published, and its indicators."""
-        listed = self.must("veilleuse", "published", "list")
-        return all(f"{kind}\t{MONTH.first}" in listed for kind in ("fleet", "indicators"))
+        return all(self.published(kind, date.fromisoformat(MONTH.first)) for kind in ("fleet", "indicators"))
 
     def write_reports(self, reports: Mapping[str, Sequence[str]]) -> None:
         """Write reports: file → words of the command."""

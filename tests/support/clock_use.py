@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Records which tests read the real clock, for `make test-dates` (tests/dates.py).
 
-A read by a function of a clock module counts, and so does a process of ours that a test starts. A read at
-import or in a fixture of wider scope counts for every test of the file.
+A read by a function of a clock module counts, but for those of STAMPS, and so does a process of ours that a
+test starts. A read at import or in a fixture of wider scope counts for every test of the file. Tests marked
+`any_date` run on the first day and, by file, on one of the others. After the first day, tests of Hypothesis
+have few examples.
 """
 
 from __future__ import annotations
@@ -11,20 +13,36 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 import sys
+import zlib
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
+from hypothesis import is_hypothesis_test, settings
 
 from veilleuse.agent import clock as agent_clock
 from veilleuse.collector import clock as collector_clock
 
 FOLDER: Final = "CLOCK_USE"
 """Environment variable: the folder of the records. Without records in it, this run makes them."""
+DAY: Final = "CLOCK_DAY"
+"""Environment variable: number of the day, from 0 on, and number of days."""
+ANY_DATE: Final = "any_date"
+"""Marks expensive tests whose result does not depend on the date, although what they run reads it."""
+STAMPS: Final = {
+    ("tests/promises/results.py", "_today"),  # the day of a result
+    ("collector/veilleuse/collector/ingest/counters.py", "__init__"),  # seconds since the process was stopped
+    ("collector/veilleuse/collector/store/sqlite/server_sums.py", "begin"),  # a number of days before today
+    ("collector/veilleuse/collector/store/sqlite/ingest.py", "<lambda>"),  # idem, and the day of a stream
+}
+"""(file, function) whose read of the clock is written down, or counted from, without a calendar."""
+EXAMPLES: Final = 8
 ROOT: Final = Path(__file__).parents[2]
-_OURS: Final = ("python", "veilleuse")
+_OURS: Final = re.compile(r"(^|[/\s;&])(python[\d.]*|veilleuse(-agent)?|make)(\s|$)")
+"""In a word of a command line. Folders do not count: those of all tests are in veilleuse-tests-…"""
 
 T = TypeVar("T")
 
@@ -48,13 +66,18 @@ class ClockUse:
     def _noting(self, function: Callable[..., T]) -> Callable[..., T]:
         @functools.wraps(function)
         def read(*arguments: Any) -> T:
-            self._note()
+            code = sys._getframe(1).f_code
+            if not any(code.co_name == name and code.co_filename.endswith(file) for file, name in STAMPS):
+                self._note()
             return function(*arguments)
 
         return read
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "subprocess.Popen" and any(word in str(arguments[1]) for word in _OURS):
+        if event != "subprocess.Popen":
+            return
+        words = [arguments[1]] if isinstance(arguments[1], str | bytes | os.PathLike) else arguments[1]
+        if any(_OURS.search(os.fsdecode(word)) for word in words):
             self._note()
 
     def _note(self) -> None:
@@ -92,13 +115,29 @@ class ClockUse:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Select the tests of the records, if there are any."""
+        """Select the tests of the records, if there are any, and give them few examples."""
         if not self._records:
             return
         recorded = {line for file in self._records for line in file.read_text("utf-8").splitlines()}
-        kept = [item for item in items if {item.nodeid, item.nodeid.partition("::")[0]} & recorded]
+        kept = [
+            item
+            for item in items
+            if {item.nodeid, item.nodeid.partition("::")[0]} & recorded and self._is_due(item)
+        ]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
         items[:] = kept
+        for function in {item.function for item in kept if isinstance(item, pytest.Function)}:
+            if is_hypothesis_test(function):
+                own = function._hypothesis_internal_use_settings
+                fewer = settings(own, max_examples=min(own.max_examples, EXAMPLES))
+                function._hypothesis_internal_use_settings = fewer
+
+    @staticmethod
+    def _is_due(item: pytest.Item) -> bool:
+        if item.get_closest_marker(ANY_DATE) is None or DAY not in os.environ:
+            return True
+        day, days = map(int, os.environ[DAY].split())
+        return zlib.crc32(item.path.name.encode()) % (days - 1) == day - 1
 
     def pytest_sessionfinish(self) -> None:
         """Write the record of this process."""

@@ -294,10 +294,13 @@ def reporting_day() -> date:
     return today(ZoneInfo(CollectorSettings().reporting.time_zone))
 
 
-def start_of_minute(minutes_ago: int) -> int:
-    """Return the Unix milliseconds of the whole UTC minute `minutes_ago`. Less than an hour ago, it is never
-    before today in the reporting zone: then it may be the current minute, which is not over."""
-    then = now().replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
+def start_of_minute(minutes_ago: int, at: datetime | None = None) -> int:
+    """Return the Unix milliseconds of the whole UTC minute `minutes_ago`, before `at` if given. Less than an
+    hour ago, it is never before today in the reporting zone: then it may be the current minute, which is not
+    over."""
+    then = (at or now()).replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
+    if at is not None:
+        return round(then.timestamp() * 1000)
     if minutes_ago < 60:
         zone = ZoneInfo(CollectorSettings().reporting.time_zone)
         then = max(then, datetime.combine(reporting_day(), datetime.min.time(), zone))
@@ -305,10 +308,16 @@ def start_of_minute(minutes_ago: int) -> int:
 
 
 def minutes_of_server(
-    first_minute: int, minutes: int, watts: float, *, state: State = State.ON_ACTIVE
+    first_minute: int,
+    minutes: int,
+    watts: float,
+    *,
+    state: State = State.ON_ACTIVE,
+    at: datetime | None = None,
 ) -> list[tuple[Any, list[Any]]]:
-    """Return `minutes` metered records of one minute each; the first begins `first_minute` minutes ago."""
-    start = start_of_minute(first_minute)
+    """Return `minutes` metered records of one minute each; the first begins `first_minute` minutes ago, or
+    before `at`."""
+    start = start_of_minute(first_minute, at)
     return [
         (
             clock(start + i * 60_000, 60_000),

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from contextlib import closing, suppress
+from datetime import date
 from pathlib import Path
 from typing import Self
 
@@ -86,6 +87,12 @@ class Stack:
         with closing(sqlite3.connect(self.state / "spool.db", timeout=10)) as db:
             row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
+
+    def published(self, kind: str, first: date) -> bool:
+        """Return whether the database has a publication: cheaper than a command, for those who wait."""
+        with closing(sqlite3.connect(f"file:{self.data / 'data.db'}?mode=ro", uri=True, timeout=10)) as db:
+            asked = "SELECT 1 FROM published_periods WHERE kind = ? AND first_day = ?"
+            return db.execute(asked, (kind, first.toordinal())).fetchone() is not None
 
     def must(self, *command: str, **environment: str) -> str:
         """Run a command and return its standard output; fails if the exit code is not 0."""

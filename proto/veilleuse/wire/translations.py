@@ -35,6 +35,9 @@ class _Found(NamedTuple):
     """Number of characters of the English text that are translated."""
 
 
+_Known = dict[str, _Found | None]
+
+
 class Translations:
     """Translates texts. A text that the catalogue does not have stays as it is.
 
@@ -59,24 +62,34 @@ class Translations:
 
     def find(self, text: str) -> str | None:
         """Translate the text; None when the catalogue does not have it."""
-        found = self._find(text)
+        found = self._find(text, {})
         return None if found is None else found.text
 
-    def _find(self, text: str) -> _Found | None:
+    def _find(self, text: str, known: _Known) -> _Found | None:
+        """`known`: what was found of parts so far, for a part is met in many ways to translate a text."""
+        if text not in known:
+            known[text] = self._best(text, known)
+        return known[text]
+
+    def _best(self, text: str, known: _Known) -> _Found | None:
         if (whole := self._whole.get(text)) is not None:
             return _Found(whole, len(text))
         may = (one for one in self._patterns if text.startswith(one.head) and text.endswith(one.tail))
-        ways = (self._join(text), *(self._fill(one, text) for one in may))
+        ways = (self._join(text, known), *(self._fill(one, text, known) for one in may))
         return max(filter(None, ways), key=lambda one: one.characters, default=None)
 
-    def _join(self, text: str) -> _Found | None:
+    def _join(self, text: str, known: _Known) -> _Found | None:
         head, joint, rest = text.rpartition(_JOINT)
-        if not joint or (last := self._find(rest)) is None or (first := self._find(head)) is None:
+        if (
+            not joint
+            or (last := self._find(rest, known)) is None
+            or (first := self._find(head, known)) is None
+        ):
             return None
         characters = first.characters + len(_JOINT) + last.characters
         return _Found(f"{first.text}{_NO_BREAK}; {last.text}", characters)
 
-    def _fill(self, pattern: _Pattern, text: str) -> _Found | None:
+    def _fill(self, pattern: _Pattern, text: str, known: _Known) -> _Found | None:
         fields = re.fullmatch(pattern.expression, text, re.DOTALL)
         if fields is None:
             return None
@@ -86,7 +99,7 @@ class Translations:
             values[name] = value = fields[name]
             if kind == "number":
                 values[name] = value.replace(" %", "%").translate(_NUMBER)
-            elif kind and (found := self._find(value)) is not None:
+            elif kind and (found := self._find(value, known)) is not None:
                 values[name] = found.text
                 characters += found.characters
             elif kind == "must":

@@ -84,7 +84,8 @@ class LostHost:
 
     def wait_until_published(self) -> None:
         """Wait until the whole month is published."""
-        until(lambda: "fleet" in self.published(), "the month is published", SECONDS)
+        until(lambda: self.stack.published("fleet", self.first), "the month is published", SECONDS, every=0.1)
+        assert "fleet" in self.published()
 
     def rows(self) -> list[Answer]:
         """Return the rows that the reader gets of the month, of what was observed."""

@@ -50,6 +50,7 @@ print(lines, carried_on)
 """
 
 
+@pytest.mark.any_date
 @pytest.mark.parametrize("moments", [14, pytest.param(60, marks=pytest.mark.long)])
 def test_init_killed_at_any_moment_is_carried_on(tmp_path, moments):
     """`init` killed at moments spread over our lines, most of them twice more, still leads to a collector

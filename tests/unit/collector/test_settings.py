@@ -87,6 +87,7 @@ def require_french(french: str, told: str) -> None:
     assert not ENGLISH.search(french), french
 
 
+@pytest.mark.any_date
 @pytest.mark.parametrize("one", texts(collector.CollectorSettings), ids=lambda one: one.dotted)
 def test_a_hostile_setting_of_the_collector(tmp_path, one, monkeypatch):
     """What is not refused when it is read stops no collector, and `doctor` runs through with it."""

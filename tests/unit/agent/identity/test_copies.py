@@ -443,6 +443,7 @@ print(lines)
 """
 
 
+@pytest.mark.any_date
 def test_beginning_again_killed_at_any_moment(tmp_path):
     """After a kill at any line the next start finishes: a new spool, the old one complete, the gap once."""
     assert int(run_program(CUT, str(tmp_path))) > 40

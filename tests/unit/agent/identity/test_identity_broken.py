@@ -295,6 +295,7 @@ for at, state in moments(folder / "renew", renew, enrolled):
 """
 
 
+@pytest.mark.any_date
 def test_enrolment_and_renewal_killed_at_any_moment(tmp_path):
     """S5: after a kill at any line, key and certificate match, and the same command finishes the work."""
     run_program(CUT, str(tmp_path))

@@ -284,6 +284,7 @@ def test_two_processes_take_turns(outbox, tmp_path):
     assert outbox.number_pending(10) == 1
 
 
+@pytest.mark.any_date
 def test_killed_at_any_moment_no_number_is_used_twice(tmp_path):
     """R3: after kills during numbering and acknowledging, each row is there once and the chain holds."""
     path = tmp_path / "spool.db"

@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.killing import run_program
 
+pytestmark = pytest.mark.any_date
+
 PROGRAM = """
 import sys
 import sqlite3

@@ -93,6 +93,7 @@ print(lines, found.count(BEFORE), found.count(AFTER))
 """
 
 
+@pytest.mark.any_date
 def test_an_import_killed_at_any_moment_is_whole_or_nothing(tmp_path: Path):
     """At some 16 lines of the store's import, both files hold the old inventory or the new one, no mixture.
     The same import then completes it, and a second one changes nothing.

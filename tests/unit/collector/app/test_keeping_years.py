@@ -185,6 +185,7 @@ def left(settings: CollectorSettings, year: int = YEAR) -> tuple[int, int]:
     return months, readings
 
 
+@pytest.mark.any_date
 def test_three_years_without_an_operator_lose_no_year(tmp_path, place, veilleuse):
     """A year's report is the same after its months are deleted, and so are rooms after their readings are.
     The year can then be closed definitively with its own factors, and verified.
@@ -285,6 +286,7 @@ def test_what_waits_to_be_derived_is_waited_for(place):
     assert left(place) == (12, 12)
 
 
+@pytest.mark.any_date
 def test_a_collector_that_was_off_keeps_before_it_takes(place, veilleuse):
     """When a collector starts again years later, its first check keeps all ended years in a child process,
     then deletes their months."""
@@ -307,6 +309,7 @@ def test_the_process_that_keeps_says_why_it_cannot(place):
     assert left(place) == (12, 12)
 
 
+@pytest.mark.any_date
 @pytest.mark.parametrize(
     ("period", "module", "at", "during"),
     [

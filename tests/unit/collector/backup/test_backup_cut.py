@@ -89,6 +89,7 @@ print(lines, half, old, new)
 """
 
 
+@pytest.mark.any_date
 @pytest.mark.parametrize("moments", [24, pytest.param(60, marks=pytest.mark.long)])
 def test_a_restore_killed_at_any_line_loses_nothing(tmp_path, moments):
     """A half-restored directory is never opened. Each case ends with the whole new directory and the whole

@@ -46,6 +46,8 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import GapReason, Population
 
+pytestmark = pytest.mark.any_date
+
 FEBRUARY = SimulationOrder(hosts=20, first=date(2026, 2, 1), days=31, seed=4)
 """With this seed no drawn error is large: one interval in twenty misses, and eight are checked here.
 tests/bench/simulate.py uses many seeds."""

@@ -36,6 +36,8 @@ from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
+pytestmark = pytest.mark.any_date
+
 TODAY = date(2026, 11, 29)
 
 

@@ -355,6 +355,7 @@ print(killed)
 """
 
 
+@pytest.mark.any_date
 @pytest.mark.parametrize("stride", [20, pytest.param(1, marks=pytest.mark.long)])
 def test_killed_at_any_line_of_any_step_it_is_made_or_not_made(tmp_path, stride):
     """Killed at lines all over five steps, and again while it opens, the authority opens in the state before

@@ -16,6 +16,8 @@ import pytest
 from tests.support.processes import ran
 from veilleuse.collector.store import WAL_RESET_FIXED
 
+pytestmark = pytest.mark.any_date
+
 OPENS_FILES = """
 import sqlite3, tempfile, sys
 from pathlib import Path

@@ -426,6 +426,7 @@ while max(marks) < 600:
 """
 
 
+@pytest.mark.any_date
 def test_kill_9_loses_nothing_acknowledged_and_duplicates_nothing(tmp_path):
     """R1, small: after each kill of a process that appends, marks are at least the last ones it printed."""
     with closing(make(tmp_path)) as store:

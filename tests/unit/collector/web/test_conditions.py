@@ -64,7 +64,7 @@ HEALTH: dict[str, Any] = {
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     """Give a snapshot of a running collector with a server, a backup of yesterday, and room on its disk."""
     with Filled(tmp_path_factory.mktemp("conditions") / "data", clock=NOW.timestamp) as data:
-        data.push(data.add_host(), minutes_of_server(20, 15, 180.0), METER)
+        data.push(data.add_host(), minutes_of_server(20, 15, 180.0, at=NOW), METER)
         made = round((NOW - timedelta(days=1)).timestamp() * 1000)
         data.store.registry.put_meta(BACKUP_NOTE, str(made))
         reader = data.reader()
@@ -204,7 +204,7 @@ def test_doctor_tells_the_rest(tmp_path):
     """`doctor` tells what no other check tells: here a factor that ended, and one that is provisional."""
     assert set(BY_NAME) >= TOLD_ELSEWHERE
     with Filled(tmp_path / "data") as data:
-        data.push(data.add_host(), minutes_of_server(20, 15, 180.0), METER)
+        data.push(data.add_host(), minutes_of_server(20, 15, 180.0, at=NOW), METER)
         found = list(check_conditions(CollectorSettings(data_dir=data.directory)))
     assert [(one.check, one.outcome) for one in found] == [("conditions", "good")]
     assert found[0].text.startswith("the emission factor of ")

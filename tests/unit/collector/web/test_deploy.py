@@ -204,7 +204,7 @@ def test_what_was_done_is_ticked(reading: Reading):
     (data.directory / "ca").mkdir()
     (data.directory / "ca" / "root.key").write_text("")
     data.store.inventory.apply(InventoryChange(1, date(2026, 11, 1), (), ()))
-    data.push(data.add_host(), minutes_of_server(20, 15, 180.0), METER)
+    data.push(data.add_host(), minutes_of_server(20, 15, 180.0, at=NOW), METER)
     reading.get("/metrics", x_prometheus_scrape_timeout_seconds="10")
     assert {name for name, is_done in done(reading).items() if is_done} == {
         "The inventory is imported",

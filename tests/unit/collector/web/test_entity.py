@@ -51,7 +51,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
         for entity, number, watts in PLACES:
             add_workstations(data, entity, number, watts)
         server = data.add_host(entity="L > Eau", site="hotel")
-        data.push(server, minutes_of_server(20, 15, 180.0), METER)
+        data.push(server, minutes_of_server(20, 15, 180.0, at=NOW), METER)
         put_in_no_room(data, server)
         data.derive()
         publish_months(data, NOW.date())

@@ -44,7 +44,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
         hosts: list[HostId] = []
         for month in MONTHS:
             hosts = month_of_workstations(data, month, PLANS, known=hosts)
-        data.push(data.add_host(entity="A"), minutes_of_server(20, 15, 180.0), METER)
+        data.push(data.add_host(entity="A"), minutes_of_server(20, 15, 180.0, at=NOW), METER)
         data.derive()
         publish_months(data, NOW.date())
         action = Action("ext", ("lyon",), date(2026, 9, 1), "extinction <b>")
@@ -197,7 +197,7 @@ def test_each_indicator_has_a_card(reading: Reading, tokens: dict[str, str]):
 def test_before_the_first_month_each_page_says_what_to_do(tmp_path: Path):
     """A new collector with one server has no figures: each page says when they come, and what to do."""
     with Filled(tmp_path / "new", clock=NOW.timestamp) as data:
-        data.push(data.add_host(), minutes_of_server(20, 15, 180.0), METER)
+        data.push(data.add_host(), minutes_of_server(20, 15, 180.0, at=NOW), METER)
         data.derive()
         with Reading(data, clock=NOW.timestamp) as reading:
             token = reading.account()
@@ -249,7 +249,7 @@ def test_hidden_pcs_are_not_zero(tmp_path: Path):
     """Nine workstations are withheld: their avoidable energy was once told as 0 Wh, with nothing to do."""
     with Filled(tmp_path / "few", clock=NOW.timestamp) as data:
         month_of_workstations(data, MONTHS[-1], PLANS[:9])
-        data.push(data.add_host(), minutes_of_server(20, 15, 180.0), METER)
+        data.push(data.add_host(), minutes_of_server(20, 15, 180.0, at=NOW), METER)
         data.derive()
         publish_months(data, NOW.date())
         with Reading(data, clock=NOW.timestamp) as reading:

@@ -25,7 +25,7 @@ NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 def reading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
     """Give an application of one server."""
     with Filled(tmp_path_factory.mktemp("method") / "data", clock=NOW.timestamp) as data:
-        data.push(data.add_host(entity="A"), minutes_of_server(20, 15, 180.0), METER)
+        data.push(data.add_host(entity="A"), minutes_of_server(20, 15, 180.0, at=NOW), METER)
         data.derive()
         with Reading(data, clock=NOW.timestamp) as opened:
             yield opened

@@ -41,7 +41,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
     with ExitStack() as opened:
         data = opened.enter_context(Filled(tmp_path_factory.mktemp("pages") / "data", clock=NOW.timestamp))
         month_of_workstations(data, date(2026, 10, 1), [(600, 1200)] * 24)
-        data.push(data.add_host(entity="A"), minutes_of_server(20, 15, 180.0), METER)
+        data.push(data.add_host(entity="A"), minutes_of_server(20, 15, 180.0, at=NOW), METER)
         data.derive()
         publish_months(data, NOW.date())
         yield opened.enter_context(Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp))

@@ -116,7 +116,7 @@ def test_a_workstation_has_no_time_of_day():
 def test_it_says_nothing_about_this_fleet(page: dict[str, str], tmp_path):
     """S13: with other machines and another k, a stranger reads the same bytes; it needs no store."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as data:
-        data.push(data.add_host(entity="A"), minutes_of_server(20, 15, 180.0), METER)
+        data.push(data.add_host(entity="A"), minutes_of_server(20, 15, 180.0, at=NOW), METER)
         data.derive()
         with Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp) as reading:
             object.__setattr__(reading.settings, "reporting", ReportingSettings(k_anonymity=50))

@@ -60,7 +60,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
 def fill(data: Filled) -> None:
     """Add a month of workstations, a server, an objective and a measure."""
     month_of_workstations(data, date(2026, 10, 1), [(600, 1200)] * 24)
-    data.push(data.add_host(entity="A"), minutes_of_server(20, 15, 180.0), METER)
+    data.push(data.add_host(entity="A"), minutes_of_server(20, 15, 180.0, at=NOW), METER)
     data.derive()
     for table, cells in ((ActionTable.OBJECTIVES, OBJECTIVE), (ActionTable.MEASURES, MEASURE)):
         change = LineChange(key_of(table, cells), cells)

@@ -32,7 +32,7 @@ def test_pages_agree_on_silence(
     monkeypatch.setattr(snapshot, "ask", lambda *_, **__: {"listening_unix_milliseconds": started})
     with Filled(tmp_path / "data", clock=NOW.timestamp) as data:
         host = data.add_host()
-        data.push(host, minutes_of_server(20, 15, 180.0), METER)
+        data.push(host, minutes_of_server(20, 15, 180.0, at=NOW), METER)
         contact = round((NOW - timedelta(hours=5)).timestamp() * 1000)
         data.store.registry.record_hello(
             host, facts_wire=None, health_wire=None, now_unix_milliseconds=contact
