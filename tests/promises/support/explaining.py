@@ -135,8 +135,10 @@ class Explained:
             if several:
                 alike = (one for one in several if any(one.cells == other.cells for other in found.values()))
                 found[name] = next(alike, several[0])
-                self._tell(row, name, found[name])
                 del rest[name]
+        for name, one in found.items():
+            found[name] = self._at_version_beside(row, one, found.values())
+            self._tell(row, name, found[name])
         if is_of_powers(row) and rest.keys() >= POWERS:
             rest.pop("value", None)  # it follows from them
         _drop_changes(row, rest)
@@ -166,6 +168,20 @@ class Explained:
         self._tell_intervals(row, rest, found)
         self._told[self._place(row), row.labels.get("period_from")] = (row, ratios)
         self._rest.append((row, rest))
+
+    def _at_version_beside(self, row: Row, of: Found, others: Iterable[Found]) -> Found:
+        """Return enrolled time at the version of the row's other sums; it is the same at several versions.
+
+        Two of them would tell that late records end a silence, which isolates who sent them and tells nothing.
+        """
+        if all(what.kind != SILENT for what in of.whats):
+            return of
+        versions = [one.version for one in others if all(what.kind != SILENT for what in one.whats)]
+        dated = (
+            of._replace(version=version)
+            for version in (*versions, *self._released_at(of.selector, row.version))
+        )
+        return next((one for one in dated if self._value(one) == self._value(of)), of)
 
     def _candidates(self, row: Row) -> Iterator[Sums]:
         """Yield sums, the newest version first: a number published earlier is of an older version."""

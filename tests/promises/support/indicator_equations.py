@@ -149,12 +149,25 @@ class _Told:
         uses = [key for key in self._uses if not key.memo and _nearest(key, keys) == mine]
         of_row = {
             host: machine
-            for host, machine in self._machines.items()
+            for host, machine in self._heard_or_few().items()
             if _nearest(_key(self._places[host]), self._uses) in uses
         }
         labels = {name: word for name, word in one.key.columns.items() if word is not None}
         row = Row(self._version, "api", "contents: indicators", self._roles, one.indicator, labels, {})
         return _Inside(row, one.figure, of_row, uses)
+
+    def _heard_or_few(self) -> Machines:
+        """Return the machines without those that were silent all month where K or more of their cell were."""
+        cells = {host: _nearest(_key(self._places[host]), self._cells) for host in self._machines}
+        silent = {
+            host
+            for host, one in self._machines.items()
+            if not (one.use().known_milliseconds or one.use().derived_millijoules)
+        }
+        many = Counter(cells[host] for host in silent)
+        return {
+            host: one for host, one in self._machines.items() if host not in silent or many[cells[host]] < K
+        }
 
     def _hosts(self, inside: _Inside) -> int:
         return sum(self._uses[key].hosts for key in inside.uses)
