@@ -45,6 +45,7 @@ from tests.promises.support.summed import (
     Sums,
     amount,
     cell_of,
+    history_of,
     month_of,
     silences,
     sums_of,
@@ -77,9 +78,9 @@ class Explained:
         self._released = released
         self._versions, self._months, self._grams = versions, months, grams
         self._amounts = [{**one.amounts, **silences(one, months)} for one in versions]
-        self._history = _history(self._amounts)
+        self._history = history_of(self._amounts)
         self._starts = sorted({(key.grain, key.start) for key in self._history if not _is_silence(key)})
-        self._history |= _history(causes)
+        self._history |= history_of(causes)
         self._whats = {key.what for truth in versions for key in truth.amounts}
         self._sums: dict[tuple[object, ...], Sums] = {}
         self._watts_of: dict[tuple[Key, int], Fraction | None] = {}
@@ -170,9 +171,9 @@ class Explained:
         self._rest.append((row, rest))
 
     def _at_version_beside(self, row: Row, of: Found, others: Iterable[Found]) -> Found:
-        """Return enrolled time at the version of the row's other sums; it is the same at several versions.
+        """Return enrolled time at the version of the row's other sums.
 
-        Two of them would tell that late records end a silence, which isolates who sent them and tells nothing.
+        It is the same at several. Two would tell that late records end a silence: that isolates a machine.
         """
         if all(what.kind != SILENT for what in of.whats):
             return of
@@ -497,15 +498,3 @@ def _time_of(key: Key) -> Key:
 
 def _is_silence(key: Key) -> bool:
     return key.what.kind == SILENT
-
-
-def _history(truths: Sequence[Mapping[Key, int]]) -> dict[Key, list[tuple[int, int]]]:
-    """Return key → (version, increase over the version before)."""
-    found: defaultdict[Key, list[tuple[int, int]]] = defaultdict(list)
-    last: dict[Key, int] = {}
-    for version, truth in enumerate(truths):
-        for key, value in truth.items():
-            if value != last.get(key, 0):
-                found[key].append((version, value - last.get(key, 0)))
-                last[key] = value
-    return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -171,3 +171,15 @@ def _sets(unit: str, present: Collection[What]) -> list[frozenset[What]]:
             )
         )
     return sorted(found - {frozenset()}, key=len)
+
+
+def history_of(truths: Sequence[Mapping[Key, int]]) -> dict[Key, list[tuple[int, int]]]:
+    """Return key → (version, increase over the version before)."""
+    found: defaultdict[Key, list[tuple[int, int]]] = defaultdict(list)
+    last: dict[Key, int] = {}
+    for version, truth in enumerate(truths):
+        for key, value in truth.items():
+            if value != last.get(key, 0):
+                found[key].append((version, value - last.get(key, 0)))
+                last[key] = value
+    return found
