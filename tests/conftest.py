@@ -96,8 +96,7 @@ def pytest_report_header() -> str:
 
 
 LONGEST: Final = (
-    *("test_p15_attacker.py", "test_p16_one_figure.py", "test_run.py", "test_backup.py"),
-    *("test_bad_input.py", "test_r1_collector_killed.py"),
+    "test_p16_one_figure.py",
     *("test_keeping_years.py", "test_simulate_presets.py", "test_fleet_coverage.py", "test_delivery.py"),
     *("test_summary_formats.py", "test_simulate.py", "test_closing_gone.py", "test_numecoeval.py"),
     *("test_cut.py", "test_rolling_orders.py"),
