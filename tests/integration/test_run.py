@@ -190,7 +190,9 @@ def test_the_report_is_the_exact_sum_of_the_records(first_run, place):
     """The report equals the sum of derived integer millijoules over the records' cells. A virtual machine is
     a memo and in no total."""
     with closing(database(place)) as db:
-        wires = [wire for (wire,) in db.execute("SELECT wire FROM records")]
+        # A record that came just before the stop is derived at the next start.
+        derived = "SELECT wire FROM records WHERE derived_energy_millijoules IS NOT NULL"
+        wires = [wire for (wire,) in db.execute(derived)]
         (kept,) = db.execute("SELECT SUM(MAX(derived_energy_millijoules, 0)) FROM records").fetchone()
         (ledger,) = db.execute("SELECT SUM(energy_millijoules) FROM ledger").fetchone()
         ((facts_wire,),) = db.execute("SELECT facts FROM hosts").fetchall()
