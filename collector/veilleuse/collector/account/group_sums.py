@@ -373,7 +373,7 @@ def lacked_by_all(silent: Mapping[HostId, int]) -> int:
     machines lack the same, it is a day at most.
     """
     least = min(silent.values(), default=0)
-    alike = count({one: time - least <= MILLISECONDS_PER_SECOND for one, time in silent.items()})
+    alike = sum(time - least <= MILLISECONDS_PER_SECOND for time in silent.values())
     return least if alike > 1 else min(least, MILLISECONDS_PER_DAY)
 
 

@@ -51,9 +51,9 @@ LITTLE: Final = 2
 def round_to_machine_days(tally: Tally, k: int) -> Tally:
     """Return the tally with its known time rounded, where 1 to k − 1 machines were silent.
 
-    It is the time that it would have if nobody was silent, less a multiple of 24 h × machines. Time at rest
-    takes the difference, and its energy in proportion. Watts stay the same: otherwise a model's watts would
-    reveal the time.
+    It is the time that it would have if nobody was silent, less a multiple of 24 h × machines, and so never
+    above enrolled time. Time at rest takes the difference, and its energy in proportion. Watts stay the same:
+    otherwise a model's watts would reveal the time.
     """
     machines = machines_of_row(tally.hosts, tally.enrolled, k)
     known = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in KNOWN_STATES)
@@ -64,7 +64,7 @@ def round_to_machine_days(tally: Tally, k: int) -> Tally:
     lost = sum(shared if time - shared > MILLISECONDS_PER_SECOND else time for time in silent.values())
     whole = sum(tally.enrolled[one] for one in machines) - lost
     step = len(machines) * MILLISECONDS_PER_DAY
-    steps = min((whole - known + step // 2) // step, (whole - 1) // step)  # never to 0
+    steps = max(0, min((whole - known + step // 2) // step, (whole - 1) // step))  # never to 0
     target = whole - steps * step
     rest = sum(sums.milliseconds for (_, state), sums in tally.states.items() if state in REST_STATES)
     states = REST_STATES if rest > LITTLE * abs(target - known) else KNOWN_STATES

@@ -6,6 +6,7 @@ docs/decisions/0046."""
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping
 from datetime import date
 from fractions import Fraction
@@ -232,6 +233,18 @@ def test_silence_of_two_is_rounded_whatever_all_lack(common_hours: float):
         fleet.add(count, "A", {**USED, OFF: 520 - common_hours - silent})
     known = of(fleet.told().cells, "A").sums.observed_milliseconds
     assert known == round(13 * (MONTH - common_hours) * HOUR)
+
+
+def test_known_time_of_few_silent_is_never_above_enrolled_time():
+    """Machines that were enrolled on a month's last day have their share of its last week: more than a day.
+    Beside a silent one, the known time was rounded up to two days of each."""
+    fleet = Fleet()
+    fleet.add(12, "A", {OFF: 39, ON_IDLE: 6, ON_ACTIVE: 6})
+    fleet.add(1, "A", {OFF: 8, ON_IDLE: 1, ON_ACTIVE: 1})
+    (tally,) = fleet.groups.values()
+    tally.enrolled = Counter(dict.fromkeys(tally.enrolled, 24 * HOUR))
+    known = of(fleet.told().cells, "A").sums.observed_milliseconds
+    assert known == 13 * 24 * HOUR
 
 
 def test_rates_are_those_of_the_models():
