@@ -97,9 +97,16 @@ def pytest_report_header() -> str:
 
 LONGEST: Final = (
     "test_p16_one_figure.py",
-    *("test_keeping_years.py", "test_simulate_presets.py", "test_fleet_coverage.py", "test_delivery.py"),
-    *("test_summary_formats.py", "test_simulate.py", "test_closing_gone.py", "test_numecoeval.py"),
-    *("test_cut.py", "test_rolling_orders.py"),
+    "test_keeping_years.py",
+    "test_simulate_presets.py",
+    "test_fleet_coverage.py",
+    "test_delivery.py",
+    "test_summary_formats.py",
+    "test_simulate.py",
+    "test_closing_gone.py",
+    "test_numecoeval.py",
+    "test_cut.py",
+    "test_rolling_orders.py",
 )
 """They begin first: files that take long with few tests, each of which would be alone at the end."""
 

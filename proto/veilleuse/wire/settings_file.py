@@ -118,6 +118,7 @@ class SettingDescription(NamedTuple):
 
 
 _UNQUOTED: Final = (bool, int, float)
+"""Kinds that TOML has without quotes."""
 
 
 def load(
@@ -135,8 +136,8 @@ def load(
 
     `prefix` is the environment's, e.g. `VEILLEUSE_AGENT`: `VEILLEUSE_AGENT__SPOOL__MAX_BYTES=…`. `retired`
     maps each key that an earlier version knew to `since VERSION: why, and what to do`: it is left out, and
-    `tell` is called with one line about it. `is_typed`: a number
-    in the file is no text. Raises ConfigurationError on unreadable or malformed TOML,
+    `tell` is called with one line about it. `is_typed`: a number or a truth
+    value in the file may not be written as a text. Raises ConfigurationError on unreadable or malformed TOML,
     unknown keys, wrong types or values out of range.
     """
     known = {described.dotted: described for described in describe(settings_class)}

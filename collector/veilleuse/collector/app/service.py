@@ -132,6 +132,8 @@ def run(settings: CollectorSettings) -> int:
     with open_collector(settings) as collector, Stop() as stop:
         collector.operations.context.known_factors.book().require_zone(settings.reporting.zone)
         require_series(settings.intensity.series, collector.store.intensities.states())
+        if settings.intensity.ca_file:
+            check_route(settings.intensity)
         _end_on_damage(collector, stop)
         with run_servers(collector) as addresses:
             log.info("collector serves", extra=addresses)
@@ -204,8 +206,6 @@ def run_servers(collector: Collector, *, web: bool = True) -> Iterator[dict[str,
 def _check_web(settings: CollectorSettings) -> None:
     """Refuse here what the web process would refuse in the log of a child. Raises CollectorError."""
     read_metrics_auth(settings.http)
-    if settings.intensity.ca_file:
-        check_route(settings.intensity)
     require_free(settings.http.address, "http.address")
 
 

@@ -74,7 +74,7 @@ RELEASED_NOTES: Final = (
     "Workstations and classroom PCs are released by whole calendar months, some days after their end.",
     "A group is shown in the months in which at least k machines stand behind it, else it is in autres.",
     "Where few machines stand behind a part of its time, a group is in autres; a part of which few are left is not told.",
-    "Coverage is of a population and grid zone whole, and not told where few of them were silent.",
+    "Coverage is of a population and grid zone whole: the known time of its rows beside enrolled time.",
     "Where few of a group's machines were silent, its known time is that of a group without silence, less whole days of each; time and energy at rest make up the difference.",
     "Energy of a part is absent where its time and a model's watts would leave that of few.",
     "autres is of the whole fleet: a reader of some entities does not see it.",
