@@ -44,6 +44,8 @@ from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
 
+pytestmark = pytest.mark.any_date
+
 PERIOD = ("--from", "2026-03-01", "--to", "2026-03-15")
 MANY = 480
 """Number of one-minute records: a day in the laboratory."""

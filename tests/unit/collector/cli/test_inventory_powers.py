@@ -25,6 +25,8 @@ from veilleuse.collector.cli.main import run
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
+pytestmark = pytest.mark.any_date
+
 NOW: Final = datetime(2026, 2, 3, 9, tzinfo=UTC)
 LIST: Final = (
     '"Nom";"Type";"ID";"Puissance consommée"\n"a";"Switch";"1";"65 W"\n"b";"Routeur";"2";"45 W"\n'

@@ -37,6 +37,8 @@ from veilleuse.collector.store.sqlite.publications import SqlitePublicationReade
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
+pytestmark = pytest.mark.any_date
+
 NOW, FIRST, END = datetime(2026, 11, 25, 10, 30, tzinfo=UTC), date(2026, 10, 1), date(2026, 11, 1)
 OCTOBER, KINDS = "from=2026-10-01&to=2026-11-01", ("emissions", "energy", "coverage", "indicators")
 GOLDEN = (

@@ -24,6 +24,8 @@ from veilleuse.collector.inventory.actions_csv import KINDS, checked, read, temp
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
+pytestmark = pytest.mark.any_date
+
 HALF_YEAR = ("--from", "2025-07-01", "--to", "2026-01-01")
 OBJECTIVES = """objective;indicator;baseline_year;baseline_value;target_year;target_value;pilot;means_eur;status;source;current_year;current_value;unit;direction
 2°;I1;2023;0,30;2027;0,05;DSI;12 500;en cours;;;;;

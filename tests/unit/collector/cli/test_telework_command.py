@@ -33,6 +33,8 @@ from veilleuse.collector.documents.text import words
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
+pytestmark = pytest.mark.any_date
+
 HEADCOUNTS = (
     "entity;from_day;users;telework_days_per_week\nEau;2024-09-01;1000000;2\nVoirie;2024-09-01;1000000;1,5\n"
 )

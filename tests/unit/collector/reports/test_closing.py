@@ -51,6 +51,8 @@ from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
+pytestmark = pytest.mark.any_date
+
 # states of a year
 
 

@@ -26,6 +26,8 @@ from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.wire.vocabulary import PointKind, Population
 
+pytestmark = pytest.mark.any_date
+
 
 def test_a_year_whose_machines_are_gone_was_never_closed(place):
     """A year never closed cannot be closed afterwards; one closed provisionally uses its kept statistics."""

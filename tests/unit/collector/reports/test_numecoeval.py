@@ -35,6 +35,8 @@ from veilleuse.collector.reports.exchange.numecoeval import TYPES, equipment_fil
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
+pytestmark = pytest.mark.any_date
+
 NOW: Final = datetime(2026, 2, 3, 9, tzinfo=UTC)
 PERIOD: Final = ("--from", "2025-01-01", "--to", "2026-01-01")
 

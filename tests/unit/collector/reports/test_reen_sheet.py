@@ -30,6 +30,8 @@ from veilleuse.collector.reports.reen_values import YearValues
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
+pytestmark = pytest.mark.any_date
+
 __all__ = ["filled_once", "fleet"]
 OBJECTIVES = """objective;indicator;baseline_year;baseline_value;target_year;target_value
 3;server_kwh;2024;3000;2027;2500

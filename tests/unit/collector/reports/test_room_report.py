@@ -48,6 +48,8 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population, State
 
+pytestmark = pytest.mark.any_date
+
 HOUR = 3_600_000
 FIRST, END = date(2025, 3, 1), date(2025, 4, 1)
 HOURS = 744
