@@ -148,7 +148,8 @@ def test_slow_readers_lock_nobody_out(
         assert refused == 0
         assert p99 < 1.0
         assert most < GROWTH_BYTES
-        assert left <= 4
+        # Some 900 readers came and went: a leak leaves far more than SQLite keeps for those that ran at once.
+        assert left <= 24
 
 
 def _settled(web: psutil.Process, before: int) -> int:
