@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import subprocess
 import urllib.request
 from collections import defaultdict
@@ -19,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.databases import VictoriaMetrics, ask
-from tests.support.filled import Filled, month_of_workstations, reporting_day
+from tests.support.filled import Filled, month_of_workstations
 from tests.support.peers import peer
 from tests.support.ports import free_port
 from tests.support.processes import ran
@@ -27,7 +28,6 @@ from tests.support.publishing import publish_months
 from tests.support.stack import get, program
 from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.months.worker import ended_by
 
 GROUPING = ("perimeter", "population", "device_class")
 Import = Callable[[Path], None]
@@ -47,16 +47,20 @@ class Written:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """Release two months of 24 workstations; write the file, and the report."""
     folder = tmp_path_factory.mktemp("backfill")
-    second = (ended_by(reporting_day()) - timedelta(days=1)).replace(day=1)
-    first = (second - timedelta(days=1)).replace(day=1)
-    with Filled(folder / "data") as store:
+    first, second, day = (
+        date(2026, 9, 1),
+        date(2026, 10, 1),
+        date(2026, 11, 25),
+    )  # Prometheus has a clock of its own
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
+    with Filled(folder / "data", clock=lambda: noon) as store:
         hosts = month_of_workstations(store, first, [(600, 1200)] * 24, 12)
         month_of_workstations(store, second, [(600, 1200)] * 24, 6, hosts)
         store.derive()
-        publish_months(store, reporting_day())
+        publish_months(store, day)
     end = (second + timedelta(days=31)).replace(day=1)
     period = ["--from", str(first), "--to", str(end)]
-    environment = {"VEILLEUSE__DATA_DIR": str(folder / "data"), "PATH": "/usr/bin", "NO_COLOR": "1"}
+    environment = {**os.environ, "VEILLEUSE__DATA_DIR": str(folder / "data"), "NO_COLOR": "1", "LANG": "C"}
     file = folder / "months.om"
     done = ran([program("veilleuse"), "backfill", *period, "-o", file], env=environment)
     assert (done.returncode, done.stderr) == (
