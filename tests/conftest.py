@@ -26,6 +26,7 @@ import veilleuse.collector.sqlite_library  # noqa: F401  before any test imports
 from tests.promises.results import Promises, figure
 from tests.support import clock, memory
 from tests.support.clock_use import CLOCK_USE
+from tests.support.later_factors import add_later_factors
 
 __all__ = ["figure"]
 
@@ -72,6 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **clock.environment_at(clock.FIXED)})
     config.pluginmanager.register(Promises(config), "promises")
+    add_later_factors()
     if CLOCK_USE is not None:
         config.pluginmanager.register(CLOCK_USE, "clock_use")
     if config.option.basetemp is None and (place := memory.place()) is not None:

@@ -29,11 +29,6 @@ LIBRARY: Final = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), No
 """libfaketime, where it is installed."""
 
 
-def is_after_shipped_factors() -> bool:
-    """Return whether a newer emission factor than the shipped ones should be known: `doctor` warns then."""
-    return now() >= datetime(2027, 7, 1, tzinfo=UTC)
-
-
 def offset_seconds() -> float:
     """Return how far this process's clock is ahead of the machine's, in seconds."""
     return float(os.environ.get("FAKETIME") or 0)

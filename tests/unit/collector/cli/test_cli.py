@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.clock import is_after_shipped_factors
 from tests.support.closed_years import command, lead_commands_to
 from tests.support.machines import Machine, served, settings_in
 from tests.support.ports import free_port
@@ -261,7 +260,6 @@ def test_doctor(veilleuse, tmp_path):
         "service",
         "backup",
         "backup",
-        *(["conditions"] if is_after_shipped_factors() else []),
     ]
     assert {finding["check"] for finding in findings} == {
         "directory", "sqlite", "disk", "forecast", "backup", "certificates", "service", "ports", "work", "clock",

@@ -16,7 +16,6 @@ import pytest
 
 from tests.support import clock as real_clock
 from tests.support.backups import add_tokens, directory, make_backup, put_back
-from tests.support.clock import is_after_shipped_factors
 from tests.support.machines import settings_in
 from tests.support.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
 from tests.support.waiting import until
@@ -400,12 +399,10 @@ def test_a_finding_that_is_not_good_says_what_to_do(tmp_path: Path) -> None:
     settings = directory(tmp_path)
     add_tokens(settings, 1)
     findings: list[Finding] = [finding for check in CHECKS for finding in check(settings)]
-    by_date = {"conditions"} if is_after_shipped_factors() else set()
     assert {finding.check for finding in findings if finding.outcome != "good"} == {
         "backup",
         "certificates",
         "service",
-        *by_date,
     }
     assert all(finding.remedy for finding in findings if finding.outcome != "good")
     assert found(check_service, settings)[0][0] == "warning"

@@ -13,7 +13,6 @@ from typing import Any, Final
 import pytest
 
 from tests.architecture.tree import ROOT
-from tests.support.clock import is_after_shipped_factors
 from tests.support.filled import METER, Filled, minutes_of_server
 from veilleuse.collector.backup.notes import BACKUP_NOTE
 from veilleuse.collector.cli.doctor.conditions import TOLD_ELSEWHERE, check_conditions
@@ -207,9 +206,8 @@ def test_doctor_tells_the_rest(tmp_path):
     with Filled(tmp_path / "data") as data:
         data.push(data.add_host(), minutes_of_server(20, 15, 180.0, at=NOW), METER)
         found = list(check_conditions(CollectorSettings(data_dir=data.directory)))
-    by_date = ["warning"] if is_after_shipped_factors() else []
-    assert [(one.check, one.outcome) for one in found] == [("conditions", one) for one in (*by_date, "good")]
-    assert found[-1].text.startswith("the emission factor of ")
+    assert [(one.check, one.outcome) for one in found] == [("conditions", "good")]
+    assert found[0].text.startswith("the emission factor of ")
 
 
 def reasons_in_code() -> set[str]:
