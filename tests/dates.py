@@ -62,10 +62,10 @@ def main() -> int:
         for at, (text, why) in enumerate(MOMENTS.items()):
             moment = datetime.fromisoformat(text).replace(tzinfo=PARIS)
             began, told = time.monotonic(), ""
-            files = services[at::AS_RELEASED] if at < AS_RELEASED else []
-            for part, words in (("beside", recorded(Path(folder))), ("services", files)):
-                if part == "services" and not words:
-                    continue
+            parts = {"beside": recorded(Path(folder))}
+            if at < AS_RELEASED:
+                parts["services"] = services[at::AS_RELEASED]
+            for part, words in parts.items():
                 uses = {FOLDER: folder, DAY: f"{at} {len(MOMENTS)}"}
                 told += run(part, [str(file) for file in words], moment, uses)
             counts = dict.fromkeys(("passed", "failed", "error"), 0)

@@ -47,11 +47,8 @@ class Written:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """Release two months of 24 workstations; write the file, and the report."""
     folder = tmp_path_factory.mktemp("backfill")
-    first, second, day = (
-        date(2026, 9, 1),
-        date(2026, 10, 1),
-        date(2026, 11, 25),
-    )  # Prometheus has a clock of its own
+    # Of the past in every clock: libfaketime does not lead Prometheus.
+    first, second, day = date(2026, 9, 1), date(2026, 10, 1), date(2026, 11, 25)
     noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
     with Filled(folder / "data", clock=lambda: noon) as store:
         hosts = month_of_workstations(store, first, [(600, 1200)] * 24, 12)
@@ -60,7 +57,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
         publish_months(store, day)
     end = (second + timedelta(days=31)).replace(day=1)
     period = ["--from", str(first), "--to", str(end)]
-    environment = {**os.environ, "VEILLEUSE__DATA_DIR": str(folder / "data"), "NO_COLOR": "1", "LANG": "C"}
+    environment = {**os.environ, "VEILLEUSE__DATA_DIR": str(folder / "data"), "NO_COLOR": "1", "LC_ALL": "C"}
     file = folder / "months.om"
     done = ran([program("veilleuse"), "backfill", *period, "-o", file], env=environment)
     assert (done.returncode, done.stderr) == (

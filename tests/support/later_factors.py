@@ -25,9 +25,14 @@ _YEARS: Final = {
 """Table → columns that hold the year."""
 
 
+def added_years() -> tuple[str, ...]:
+    """Return the years whose factors this process has beside the shipped ones."""
+    return () if clock.today() < SHIPPED_UNTIL else (str(LATER),)
+
+
 def add_later_factors() -> None:
     """Repeat the last year's factors as those of LATER, in this process alone."""
-    if clock.today() < SHIPPED_UNTIL:
+    if not added_years():
         return
     for name, columns in _YEARS.items():
         table = load_table(name)

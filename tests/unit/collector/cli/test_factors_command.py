@@ -19,6 +19,7 @@ from tests.support.closed_years import Command, lead_commands_to, told
 from tests.support.machines import served, settings_in
 from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import open_collector
+from veilleuse.collector.clock import today
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.versions import factor_document
@@ -124,11 +125,11 @@ def test_a_withdrawal_brings_the_one_before_back(lyon: CollectorSettings, veille
     assert len(told(veilleuse, "factors", "history", name)) == 5
 
 
-def corsica_of_2025(tmp_path: Path) -> str:
-    """Write the fixture with Corsica's value of 2025, which may still be used provisionally."""
+def corsica_of_last_year(tmp_path: Path) -> str:
+    """Write the fixture with Corsica's value as last year's, which may still be used provisionally."""
     text = FILE.read_bytes().decode("latin-1")
     lines = [line for line in text.split("\n") if ";990041;" in line]
-    return written(tmp_path, *((line, line.replace("2022", "2025")) for line in lines))
+    return written(tmp_path, *((line, line.replace("2022", str(today().year - 1))) for line in lines))
 
 
 def test_through_the_running_collector(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
@@ -138,7 +139,7 @@ def test_through_the_running_collector(lyon: CollectorSettings, veilleuse: Comma
         context = operations.context
         before = context.issuing.commit(lambda: context.known_factors.choose("FR", 2024))
         assert before.factor.version == 0
-        assert veilleuse("factors", "import", corsica_of_2025(tmp_path))[0] == 0
+        assert veilleuse("factors", "import", corsica_of_last_year(tmp_path))[0] == 0
         made = operations.perform("site_put", {"site": "Bastia", "zone": "Corse"})
         assert made["zone"] == "FR-20R"
         # A calendar's --create used only the shipped factors.

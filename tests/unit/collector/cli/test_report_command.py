@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.filled import Filled, cell, civil
+from tests.support.later_factors import added_years
 from tests.support.memory_store import HOUR
 from tests.unit.collector.derive.test_worker import SECOND, START, Fleet, enrol_virtual
 from veilleuse.collector import clock
@@ -270,7 +271,7 @@ def test_factors_for_people_and_machines(capsys: pytest.CaptureFixture[str]):
     lines = capsys.readouterr().out.splitlines()
     marks = {line.split()[1][:4]: line.partition("-MOY")[2].strip() for line in lines if "official" in line}
     assert marks == {"2022": "official"} | dict.fromkeys(
-        ("2021", "2023", "2024", "2025"), "official, not sourced"
+        ("2021", "2023", "2024", "2025", *added_years()), "official, not sourced"
     )
     assert run(["factors", "list", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) > 1000
