@@ -98,6 +98,7 @@ def pytest_report_header() -> str:
 
 
 LONGEST: Final = (
+    "test_p15_attacker.py",
     "test_p16_one_figure.py",
     "test_keeping_years.py",
     "test_simulate_presets.py",
@@ -111,6 +112,10 @@ LONGEST: Final = (
     "test_rolling_orders.py",
 )
 """They begin first: files that take long with few tests, each of which would be alone at the end."""
+
+
+IN_PROCESS: Final = ("test_p15_attacker.py", "test_p15_fleet.py")
+"""Files of promises that start no service, and compute all the time. Their clock is their own."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -137,14 +142,15 @@ def _part_of(item: pytest.Item) -> str:
 
 
 def _starts_services(path: Path) -> bool:
-    return path.relative_to(TESTS).parts[0] in ("integration", "promises")
+    is_alone = path.name in IN_PROCESS
+    return not is_alone and path.relative_to(TESTS).parts[0] in ("integration", "promises")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Ignore folders without a test of the selected part, unless the command line names them."""
     part = config.getoption("--part")
     named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
-    if part is None or named or collection_path.parent != TESTS:
+    if part is None or named or collection_path.parent != TESTS or collection_path.name == "promises":
         return None
     return _starts_services(collection_path) != (part != "beside") or None
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from tests.conftest import IN_PROCESS
 from tests.support import clock
 from tests.support.clock_use import DAY, FOLDER
 
@@ -55,7 +56,10 @@ def main() -> int:
         print("test-dates: needs libfaketime: apt-get install faketime", file=sys.stderr)
         return 2
     services = sorted(
-        file for folder in ("integration", "promises") for file in (ROOT / "tests" / folder).glob("test_*.py")
+        file
+        for folder in ("integration", "promises")
+        for file in (ROOT / "tests" / folder).glob("test_*.py")
+        if file.name not in IN_PROCESS
     )
     worst, began_all = 0, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
