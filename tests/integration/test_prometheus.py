@@ -148,19 +148,13 @@ def test_a_panel_has_the_digits_of_the_report(scraped, reports, compared):
     board, key = compared.panel.split()
     (panel,) = (one for of in BOARDS if of.name == board for one in of.panels if one.key == key)
     expected, year = compared.expected(reports[compared.asked]), str(scraped.month.year)
-    expression, until = filled_in(panel.queries[compared.query].expression, scraped), time.monotonic() + 10
-
-    def read() -> dict[tuple[str, ...], float]:
-        found = [one for one in scraped.query(expression) if one["metric"].get("year", year) == year]
-        told = {
-            tuple(one["metric"].get(label, "") for label in compared.labels): float(one["value"][1])
-            for one in found
-        }
-        assert len(told) == len(found), "the labels tell series apart"
-        return told
-
-    while (shown := read()) != pytest.approx(expected, rel=1e-12) and time.monotonic() < until:
-        time.sleep(0.5)  # the last minutes of the agent may be on their way
+    found = scraped.query(filled_in(panel.queries[compared.query].expression, scraped))
+    of_year = [one for one in found if one["metric"].get("year", year) == year]
+    shown = {
+        tuple(one["metric"].get(label, "") for label in compared.labels): float(one["value"][1])
+        for one in of_year
+    }
+    assert len(shown) == len(of_year), "the labels tell series apart"
     for values in sorted(shown.keys() | expected.keys()):
         panel_says, report_says = shown.get(values), expected.get(values)
         equal = panel_says is not None and report_says is not None

@@ -35,6 +35,8 @@ HOSTS: Final = 80
 """Simulated machines: enough for groups of k of both kinds of PC, and for a virtual server."""
 WATTS: Final = 200.0
 """Power that the meter of the agent's machine tells."""
+SENT_JOULES: Final = (60 + 7 + 1) * 60 * WATTS
+"""Energy of the minutes that are sent before the block runs."""
 SETTINGS: Final = {
     "VEILLEUSE__HTTP__HOSTS_METRICS": "true",
     "VEILLEUSE_AGENT__MEASURE__POPULATION": "server",
@@ -135,7 +137,8 @@ def watched(folder: Path) -> Iterator[Watched]:
             stack.enrol()
             now = clock.unix_milliseconds()
             yesterday = (now - MILLISECONDS_PER_DAY) // MILLISECONDS_PER_HOUR * MILLISECONDS_PER_HOUR
-            found.send((yesterday, 60), ((now // MILLISECONDS_PER_MINUTE - 12) * MILLISECONDS_PER_MINUTE, 7))
+            this_minute = now // MILLISECONDS_PER_MINUTE * MILLISECONDS_PER_MINUTE
+            found.send((yesterday, 60), (this_minute - 12 * MILLISECONDS_PER_MINUTE, 7))
         assert backup.result().returncode == 3, "made, not sealed"
         published = f"fleet {month} to {end}"
         stack.wait_for(lambda: published in stack.log("veilleuse"), published)
@@ -144,7 +147,8 @@ def watched(folder: Path) -> Iterator[Watched]:
         stack.start_collector()
         stack.wait_for(lambda: _reads(found), "Prometheus has the released month and the server")
         # The server's counters rise while Prometheus reads them.
-        found.send(((now // MILLISECONDS_PER_MINUTE - 5) * MILLISECONDS_PER_MINUTE, 1))
+        found.send((this_minute - 5 * MILLISECONDS_PER_MINUTE, 1))
+        stack.wait_for(lambda: _joules_of_server(found) == SENT_JOULES, "Prometheus has each minute of the server")
         yield found
 
 
@@ -154,6 +158,12 @@ def _reads(found: Watched) -> bool:
         return all(found.query(f"sum_over_time({name}[1m])") for name in wanted)
     except OSError:
         return False
+
+
+def _joules_of_server(found: Watched) -> float | None:
+    for series in found.query('sum(veilleuse_energy_joules_total{entity="test"})'):
+        return float(series["value"][1])
+    return None
 
 
 def _config(target: str) -> str:
