@@ -115,7 +115,8 @@ LONGEST: Final = (
 
 
 IN_PROCESS: Final = ("test_p15_attacker.py", "test_p15_fleet.py")
-"""Files of promises that start no service, and compute all the time. Their clock is their own."""
+"""Files of promises that start no service, and compute all the time; `make test-dates` finds the tests of
+them that read the clock, as those of units."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -142,8 +143,7 @@ def _part_of(item: pytest.Item) -> str:
 
 
 def _starts_services(path: Path) -> bool:
-    is_alone = path.name in IN_PROCESS
-    return not is_alone and path.relative_to(TESTS).parts[0] in ("integration", "promises")
+    return path.name not in IN_PROCESS and path.relative_to(TESTS).parts[0] in ("integration", "promises")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
