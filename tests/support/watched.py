@@ -148,7 +148,9 @@ def watched(folder: Path) -> Iterator[Watched]:
         stack.wait_for(lambda: _reads(found), "Prometheus has the released month and the server")
         # The server's counters rise while Prometheus reads them.
         found.send((this_minute - 5 * MILLISECONDS_PER_MINUTE, 1))
-        stack.wait_for(lambda: _joules_of_server(found) == SENT_JOULES, "Prometheus has each minute of the server")
+        stack.wait_for(
+            lambda: _joules_of_server(found) == SENT_JOULES, "Prometheus has each minute of the server"
+        )
         yield found
 
 
