@@ -41,6 +41,7 @@ def fleet_row(group: Group) -> FleetRow:
         methods.total(),
         0,
         0,
+        0,
         MILLION,
         0,
         0,

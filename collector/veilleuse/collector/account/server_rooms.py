@@ -95,7 +95,7 @@ def _total_key(key: GroupKey, rows: Sequence[FigureRow], *, whole: bool) -> Grou
 
 
 def _row(key: GroupKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> FigureRow:
-    parts = _parts(rooms)
+    parts = parts_of(rooms)
     modelled = sum(room.overhead_millijoules or 0 for room in rooms if room.overhead == "pue")
     energy = parts.it_millijoules + (parts.ups_loss_millijoules or 0) + (parts.overhead_millijoules or 0)
     errors = [METERED_U * (energy - modelled), *(room.overhead_u_millijoules for room in rooms)]
@@ -115,14 +115,15 @@ def _row(key: GroupKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -
     read = min(
         length_milliseconds if room.read_milliseconds is None else room.read_milliseconds for room in rooms
     )
-    places = tuple((_place(room), _energy(room)) for room in rooms)
+    places = tuple((_place(room), energy_of(room)) for room in rooms)
     classes = {OTHER_ROOM: ClassFigure(estimate, covered=CoveredDays(read))}
     return FigureRow(
         key, estimate, 0, False, frozenset(), {}, {OTHER_ROOM: (time, energy)}, places, parts, classes
     )
 
 
-def _parts(rooms: Sequence[RoomFigure]) -> RoomParts:
+def parts_of(rooms: Sequence[RoomFigure]) -> RoomParts:
+    """Return the parts of rooms together."""
     words = {room.overhead for room in rooms}
     pues = {room.pue_ppm for room in rooms}
     return RoomParts(
@@ -173,7 +174,8 @@ def _with_servers(row: FigureRow, rooms: Sequence[RoomFigure]) -> FigureRow:
     return replace(row, estimate=widened)
 
 
-def _energy(room: RoomFigure) -> int:
+def energy_of(room: RoomFigure) -> int:
+    """Return the energy of a room that no machine accounts for, mJ."""
     return room.other_millijoules + (room.ups_loss_millijoules or 0) + (room.overhead_millijoules or 0)
 
 

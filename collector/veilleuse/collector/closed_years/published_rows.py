@@ -312,12 +312,11 @@ class ReleasedFleet:
         """Return the last revision of a year; None for an open year. Raises StoreDamaged."""
         return self._closed(year)[0] if year in self._last else None
 
-    def has(self, part: Slice, k: int) -> bool:
+    def has(self, part: Slice) -> bool:
         """See FleetReader. A year closed without its months has none."""
         if part.first.year not in self._last:
-            return self._published.has(part, k)
-        closed, months = self._closed(part.first.year)
-        return part.first in months and closed.report[RELEASED]["k"] >= k
+            return self._published.has(part)
+        return part.first in self._closed(part.first.year)[1]
 
     def rows(self, part: Slice) -> FleetMonth:
         """See FleetReader."""

@@ -79,10 +79,12 @@ def is_under_rule(device: FleetDevice) -> bool:
     return device.population not in EXEMPT
 
 
-def population_of(device: FleetDevice) -> Population:
-    """Return the population of a device under the rule; without one, colleges have classroom PCs."""
+def population_of(device: FleetDevice) -> Population | None:
+    """Return the population of a device; without one, colleges have classroom PCs. None: a switch."""
     if device.population is not None:
         return device.population
+    if not is_under_rule(device):
+        return Population.SERVER if device.device_class == DeviceClass.SERVER.value else None
     return Population.CLASSROOM if device.power_context is PowerContext.EPLE else Population.WORKSTATION
 
 

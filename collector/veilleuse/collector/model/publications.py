@@ -37,6 +37,8 @@ class PublicationKind(Word):
 
     It is replaced where the inventory was corrected: it holds nothing of a PC that the release does not hold.
     """
+    SERVERS = "servers"
+    """What was measured of servers and server rooms in a month: veilleuse.collector.release.servers."""
     OWN_USE = "own_use"
     """What Veilleuse itself used in a month: veilleuse.collector.release.own_use.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from operator import add
 
-from veilleuse.collector.fleet.census import FleetDevice, is_under_rule, population_of
+from veilleuse.collector.fleet.census import FleetDevice, population_of
 from veilleuse.collector.fleet.observations import MONITOR, FleetBook, Place
 from veilleuse.collector.fleet.samples import DAY_TYPES
 from veilleuse.collector.model.query import GroupKey
@@ -20,28 +20,27 @@ from veilleuse.collector.release.fleet import FleetCount
 
 
 def count_fleet(devices: Iterable[FleetDevice]) -> dict[GroupKey, FleetCount]:
-    """Return the devices under the rule of disclosure, without screens, by place and class."""
+    """Return the devices without screens, by place and class."""
     book = FleetBook()
     for standing in devices:
         is_counted = standing.inventoried or not standing.has_left
-        if is_under_rule(standing) and standing.device_class != MONITOR and is_counted:
+        if standing.device_class != MONITOR and is_counted:
             place = Place.at(standing)._replace(population=population_of(standing))
             book.add_device(place.stratum(standing.device_class), standing)
     book.settle()
     found: dict[GroupKey, FleetCount] = {}
     for one in book.in_service():
         place = Place.of(one.stratum)
-        if place.population is not None:
-            key = GroupKey(
-                zone=place.zone,
-                population=place.population,
-                entity=place.entity,
-                device_class=one.stratum.device_class,
-                power_context=place.power_context,
-            )
-            before = found.get(key, FleetCount(0, NO_DAYS))
-            times = tuple(map(add, before.milliseconds, one.milliseconds))
-            found[key] = FleetCount(before.machines + one.machines, times)
+        key = GroupKey(
+            zone=place.zone,
+            population=place.population,
+            entity=place.entity,
+            device_class=one.stratum.device_class,
+            power_context=place.power_context,
+        )
+        before = found.get(key, FleetCount(0, NO_DAYS))
+        times = tuple(map(add, before.milliseconds, one.milliseconds))
+        found[key] = FleetCount(before.machines + one.machines, times)
     return found
 
 

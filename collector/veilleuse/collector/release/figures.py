@@ -227,7 +227,7 @@ class _Sum:
         self.methods.update(measured.methods)
         self.imputed += measured.imputed_millijoules
         self.derived_milliseconds += measured.derived_milliseconds
-        if row.fleet_milliseconds or row.energy_millijoules:
+        if row.fleet_milliseconds or row.energy_millijoules or row.weak_millijoules:
             self.sampled.add(Representativeness(measured.representativeness))
         self.apportioned |= measured.apportioned
         if measured.room is not None:
@@ -394,8 +394,8 @@ class ReleasedStretch:
 class FleetReader(Protocol):
     """Fleet of released months."""
 
-    def has(self, part: Slice, k: int) -> bool:
-        """Return whether a month is released with groups of k machines or more."""
+    def has(self, part: Slice) -> bool:
+        """Return whether a month is released, under the rule of its publication."""
 
     def rows(self, part: Slice) -> FleetMonth:
         """Return the rows of a released month; () where it was taken back meanwhile. Raises StoreDamaged."""
@@ -407,10 +407,10 @@ class PublishedFleet:
 
     published: PublicationReader
 
-    def has(self, part: Slice, k: int) -> bool:
+    def has(self, part: Slice) -> bool:
         """See FleetReader."""
         summary = self.published.summary(FLEET.kind, part.first, part.end)
-        return summary is not None and summary.format == FLEET.format and summary.k_anonymity >= k
+        return summary is not None and summary.format == FLEET.format
 
     def rows(self, part: Slice) -> FleetMonth:
         """See FleetReader."""
@@ -438,7 +438,7 @@ def find_stretches(fleet: FleetReader, query: Query, *, cut: bool = False) -> tu
         return ()
     found = []
     for part in slices(query.first, query.end, by_month="month" in query.dimensions):
-        months = [one for one in _months(part) if fleet.has(one, query.k_anonymity)]
+        months = [one for one in _months(part) if fleet.has(one)]
         run = tuple(
             one
             for number, one in enumerate(months)

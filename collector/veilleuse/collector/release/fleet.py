@@ -131,7 +131,7 @@ class FleetEstimate:
     def _cell_of(self, key: GroupKey) -> PublishedCell | None:
         """Return the cell of a place and class: its own, else the nearest merged one above it."""
         place = key._replace(power_context=None)
-        own = self._places.get(place)
+        own = self._places.get(key) or self._places.get(place)  # servers' cells have a power context
         if own is not None:
             return own
         family, name = _class_of(key)
@@ -193,7 +193,7 @@ class FleetEstimate:
         mean = self._means.get(_class_of(part.key))
         if mean is None:
             return self._by_default(part, left)
-        level = self._levels.get(part.key._replace(power_context=None))
+        level = self._levels.get(part.key) or self._levels.get(part.key._replace(power_context=None))
         return _by_class(part, mean) if level is None else _by_level(part, mean, level)
 
     def _by_default(self, part: _Part, left: int) -> _Extra:
@@ -284,6 +284,7 @@ def _row(part: _Part, extra: _Extra) -> FleetRow:
         part.known_millijoules,
         extra.energy,
         extra.default,
+        0,
         round(MILLION * part.share) if extra.source is Source.BRANCH else MILLION,
         u_own,
         u_shared,

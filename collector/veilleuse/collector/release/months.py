@@ -8,7 +8,7 @@ docs/methodology.md §6, *Released months*.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import add
 
 from veilleuse.collector.fleet.observations import MONITOR
@@ -18,7 +18,7 @@ from veilleuse.collector.model.sums import Group
 from veilleuse.collector.release.cells import NO_DAYS, ClassOfFamily, PublishedCell
 from veilleuse.collector.release.class_means import levels_of_year, means_of_months
 from veilleuse.collector.release.fleet import FleetCount, FleetEstimate, ReleaseAssumptions
-from veilleuse.collector.release.rows import FleetRow, Source, family_of
+from veilleuse.collector.release.rows import FleetRow, Source, family_of, is_ruled
 from veilleuse.collector.release.screens import screens_of_month, with_standby
 from veilleuse.collector.release.tables import Hidden
 
@@ -32,6 +32,10 @@ class ReleasedMonth:
     fleet: Mapping[GroupKey, FleetCount]
     screens: Mapping[GroupKey, FleetCount] = field(default_factory=dict)
     """External screens that the inventory lists."""
+    servers: Sequence[PublishedCell] = ()
+    """Cells of servers, of any number of machines."""
+    k: int = 0
+    """Rule under which its cells were published; 0: that of the assumptions."""
 
 
 def estimate_months(
@@ -42,17 +46,28 @@ def estimate_months(
     A month in which a class or a place is not published uses the year's other months.
     """
     cells = [
-        [PublishedCell.of(group) for group in month.cells if group.key.device_class != MONITOR]
+        [
+            *(PublishedCell.of(group) for group in month.cells if group.key.device_class != MONITOR),
+            *month.servers,
+        ]
         for month in months
     ]
     hidden = [_hidden(month.hidden) for month in months]
-    machines = _estimate([month.fleet for month in months], cells, hidden, assumptions)
+    own = [replace(assumptions, k=month.k or assumptions.k) for month in months]
+    machines = _estimate([month.fleet for month in months], cells, hidden, own)
     of_screens = [
-        screens_of_month(month.cells, month.hidden, month.fleet, rows)
+        screens_of_month(
+            month.cells,
+            month.hidden,
+            {key: count for key, count in month.fleet.items() if is_ruled(key)},
+            [row for row in rows if is_ruled(row.key)],
+        )
         for month, rows in zip(months, machines, strict=True)
     ]
     fleets, screen_cells = zip(*of_screens, strict=True) if of_screens else ((), ())
-    without_default = ReleaseAssumptions({}, assumptions.k)  # it is for the time of screens, not of PCs
+    without_default = [
+        replace(one, class_microwatts={}, declared=frozenset()) for one in own
+    ]  # of screens' time
     screens = _estimate(fleets, screen_cells, [frozenset()] * len(months), without_default)
     default = assumptions.class_microwatts.get(MONITOR, NO_DAYS)
     source = Source.DECLARED if MONITOR in assumptions.declared else Source.DEFAULT
@@ -66,14 +81,16 @@ def _estimate(
     fleets: Sequence[Mapping[GroupKey, FleetCount]],
     cells: Sequence[Sequence[PublishedCell]],
     hidden: Sequence[Collection[ClassOfFamily]],
-    assumptions: ReleaseAssumptions,
+    assumptions: Sequence[ReleaseAssumptions],
 ) -> list[tuple[FleetRow, ...]]:
     samples = [[cell for cell in of_month if cell.is_sample] for of_month in cells]
     means = means_of_months(samples, [_days_by_class(fleet) for fleet in fleets])
     levels = levels_of_year(samples, means)
     return [
-        tuple(FleetEstimate(fleet, of_month, names, of_classes, levels, assumptions).rows())
-        for fleet, of_month, names, of_classes in zip(fleets, cells, hidden, means, strict=True)
+        tuple(FleetEstimate(fleet, of_month, names, of_classes, levels, own).rows())
+        for fleet, of_month, names, of_classes, own in zip(
+            fleets, cells, hidden, means, assumptions, strict=True
+        )
     ]
 
 

@@ -127,7 +127,7 @@ class PublicationCache(Generic[T]):
         them.
 
         Empty figures are returned without publishing, and made again the next day. None while they cannot be
-        made or a restore holds the period, after a publication under another rule or an older format, or
+        made or a restore holds the period, after a publication of an older format, or
         without `make`. Raises StoreDamaged, StoreTooNew, AdminError, and the errors of `make`.
         """
         found = self.read(first, end)
@@ -152,26 +152,26 @@ class PublicationCache(Generic[T]):
         return self._reader.summary(self._form.kind, first, end)
 
     def is_of_older_rule(self, first: date, end: date) -> bool:
-        """Return true when the publication has groups of fewer than `k` machines, or an older format.
+        """Return true when the publication has an older format.
 
         Such a publication is not shown until it is taken back.
         """
         summary = self._find_summary(first, end)
-        return summary is not None and (summary.format < self._form.format or summary.k_anonymity < self._k)
+        return summary is not None and summary.format < self._form.format
 
     def read(self, first: date, end: date) -> T | None:
-        """Return the published figures.
+        """Return the published figures, made under the `k` of their publication.
 
-        None without a publication, or when its groups may have fewer than `k` machines, or its format is
-        older, which disclosed too much. Raises StoreDamaged, StoreTooNew.
+        None without a publication, or when its format is older, which disclosed too much. Raises
+        StoreDamaged, StoreTooNew.
         """
         summary = self._find_summary(first, end)
         if summary is not None and summary.format < self._form.format:
             return None
         if summary in self._decoded:
-            return self._decoded[summary] if summary.k_anonymity >= self._k else None
+            return self._decoded[summary]
         found = None if summary is None else self._reader.find(self._form.kind, first, end)
-        if summary is None or found is None or found.k_anonymity < self._k:
+        if summary is None or found is None:
             return None
         figures = self._decode(found)
         # Different times: the publication was taken back between the two reads.

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.account.row import RoomParts
 from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.census import at_default_context
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.fleet.observations import MONITOR
@@ -33,6 +34,11 @@ MILLION: Final = 1_000_000
 def family_of(key: GroupKey) -> GroupKey:
     """Return the family whose cells may merge: one zone and population, in any month and power context."""
     return GroupKey(zone=key.zone, population=key.population, memo=key.memo)
+
+
+def is_ruled(key: GroupKey) -> bool:
+    """Return whether a place and class is under the rule of disclosure: not servers and other devices."""
+    return key.population is not None and key.population not in EXEMPT
 
 
 class Source(Word):
@@ -98,6 +104,8 @@ class FleetRow:
     extrapolated_millijoules: int
     default_millijoules: int
     """Part of the extrapolated energy at the class default."""
+    weak_millijoules: int
+    """Part of its energy that stands on no sample of its month."""
     share_ppm: int
     """Its share of the time in service of all rows that share its cell; 1,000,000 where none does."""
     u_own_ppm: int
@@ -170,6 +178,7 @@ def split_at_home(row: FleetRow) -> Iterator[FleetRow]:
             "known_millijoules",
             "extrapolated_millijoules",
             "default_millijoules",
+            "weak_millijoules",
         )
     }
     at_home = {name: value * row.home.share_ppm // MILLION for name, value in values.items()}
@@ -216,6 +225,7 @@ def _observed(row: FleetRow) -> FleetRow:
         row,
         extrapolated_millijoules=0,
         default_millijoules=0,
+        weak_millijoules=0,
         u_own_ppm=0,
         u_shared_ppm=0,
         u_model_ppm=-(-error // (modelled or 1)),
@@ -225,7 +235,7 @@ def _observed(row: FleetRow) -> FleetRow:
 
 _WORDS: Final = 9
 """Number of words of a row; the others are integers."""
-_LENGTH: Final = 24
+_LENGTH: Final = 25
 """Length of a row without the cell that it shares."""
 
 
@@ -256,6 +266,7 @@ def _encode(row: FleetRow) -> list[Any]:
         row.known_millijoules,
         row.extrapolated_millijoules,
         row.default_millijoules,
+        row.weak_millijoules,
         row.share_ppm,
         row.u_own_ppm,
         row.u_shared_ppm,
@@ -342,4 +353,4 @@ _CONTEXTS: Final[dict[str | None, PowerContext | None]] = {
 }
 _SOURCES: Final = {one.value: one for one in Source}
 
-FLEET: Final = FigureFormat(PublicationKind.FLEET, 1, encode_fleet, decode_fleet, lambda rows: not rows)
+FLEET: Final = FigureFormat(PublicationKind.FLEET, 2, encode_fleet, decode_fleet, lambda rows: not rows)

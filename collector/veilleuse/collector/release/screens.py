@@ -142,4 +142,6 @@ def _by_default(key: GroupKey, count: FleetCount, microwatts: Days, source: Sour
     energy //= MICROWATTS_PER_WATT
     time = sum(count.milliseconds)
     u = math.ceil(MILLION * (DECLARED_U if source is Source.DECLARED else DEFAULT_U))
-    return FleetRow(key, source, "", "", 0, count.machines, time, 0, 0, energy, energy, MILLION, 0, u, 0)
+    return FleetRow(
+        key, source, "", "", 0, count.machines, time, 0, 0, energy, energy, energy, MILLION, 0, u, 0
+    )

@@ -200,7 +200,7 @@ def _released_months(
     """Return the released months of the year, else those of its last revision; () where one is missing."""
     fleet = PublishedFleet(sources.published)
     months = slices(date(year, 1, 1), date(year + 1, 1, 1), by_month=True)
-    if all(fleet.has(part, k) for part in months):
+    if all(fleet.has(part) for part in months):
         return [(part, fleet.rows(part)) for part in months]
     return () if last is None else released_months(last.report)
 

@@ -10,8 +10,7 @@ veilleuse.collector.app.month_publisher`).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -20,13 +19,11 @@ from typing import Final, TypeAlias
 from veilleuse.collector.account.ghg_items import declarations, home_share
 from veilleuse.collector.account.group_sums import merge_small_groups
 from veilleuse.collector.account.observations import tally_periods
-from veilleuse.collector.account.row import FigureRow
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import Slice, add_months, months_before, slices
 from veilleuse.collector.disclosure.partition import PerimeterOf
 from veilleuse.collector.disclosure.rule import EXEMPT
-from veilleuse.collector.fleet.census import FleetDevice, at_default_context, is_under_rule
-from veilleuse.collector.fleet.estimate import EstimateBasis
+from veilleuse.collector.fleet.census import FleetDevice, at_default_context, default_context, is_under_rule
 from veilleuse.collector.fleet.estimator import class_microwatts
 from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.calibration import MILLION
@@ -35,12 +32,11 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import NO_USE, IndicatorMachine, Targets, add_uses
 from veilleuse.collector.model.inventory import Headcount, PowerContext
 from veilleuse.collector.model.months import OWN_KEPT_DAYS, OWN_WAIT_DAYS, WAIT_DAYS
-from veilleuse.collector.model.publications import Publication, PublicationKind
+from veilleuse.collector.model.publications import Publication
 from veilleuse.collector.model.query import ALL_OVER, GroupKey, Query, key_of_host, perimeters_in_force
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.release.counts import count_fleet, count_screens
 from veilleuse.collector.release.fleet import ReleaseAssumptions
 from veilleuse.collector.release.format import FORM
@@ -49,12 +45,20 @@ from veilleuse.collector.release.indicators import MonthContext, build_indicator
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.own_use import OWN_USE, OwnMonth, build_own_use
 from veilleuse.collector.release.publications import PublicationCache, Publish, is_held
-from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart, MeasuredParts, Source
+from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart
+from veilleuse.collector.release.servers import (
+    SERVERS,
+    ServerMonth,
+    cells_of_servers,
+    with_servers_and_rooms,
+    without_sites,
+)
 from veilleuse.collector.release.tables import PARTITION, Month, hosts_of_month, make_month
-from veilleuse.collector.reports.fleet_year import exempt_figures, fleet_devices, read_assumptions
+from veilleuse.collector.reports.fleet_year import fleet_devices, servers_in_rooms
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.machines import Stretch, machines_of
 from veilleuse.collector.reports.readers import SobrietySources
+from veilleuse.collector.reports.rooms import compute_rooms
 from veilleuse.collector.settings import RetentionSettings
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population
@@ -100,6 +104,7 @@ class FleetPublisher:
         self._hold = self._published.hold()
         self._months = PublicationCache(FORM, self._published, publish, k)
         self._indicators = PublicationCache(INDICATORS, self._published, publish, k)
+        self._servers = PublicationCache(SERVERS, self._published, publish, k)
         self._own = PublicationCache(OWN_USE, self._published, publish, k)
 
     def run(self, *, fleet: bool = True) -> list[str]:
@@ -119,7 +124,7 @@ class FleetPublisher:
 
     def _run_year(self, year: int, *, fleet: bool) -> list[str]:
         first, end = date(year, 1, 1), date(year + 1, 1, 1)
-        months, waiting = [], []
+        months, waiting = list[Slice](), list[str]()
         for part in slices(first, end, by_month=True):
             if part.end + timedelta(days=WAIT_DAYS) > self._today:
                 break
@@ -131,14 +136,20 @@ class FleetPublisher:
                 waiting.append(f"{part.first:%Y-%m}")
                 break
             months.append(part)
-        contents = [self._release(part) for part in months]
+        contents = [(self._release(part), self._servers_of(part)) for part in months]
         last = months[-1].end if months else first
-        is_measured = any(contents) or self._sources.may_have_months(first, last)
+        is_measured = any(map(any, contents)) or self._sources.may_have_months(first, last)
         if fleet and is_measured and self._is_due(months):
             self._publish_fleet(months, contents)
         return waiting
 
     # --- months
+
+    def _servers_of(self, part: Slice) -> ServerMonth | None:
+        """Return what was measured of servers and rooms in a month; publish it where it is not."""
+        compute = partial(compute_servers, self._sources, part)
+        found = self._servers.figures(part.first, part.end, self._today, compute)
+        return None if found is None or SERVERS.is_empty(found) else found
 
     def _release(self, part: Slice) -> Month | None:
         """Return the published month; publish it where it is not. None: nothing is published of it."""
@@ -180,7 +191,7 @@ class FleetPublisher:
         days = [
             _day(one.published_unix_milliseconds)
             for one in found
-            if one is not None and one.format == FLEET.format and one.k_anonymity >= self._k
+            if one is not None and one.format == FLEET.format
         ]
         if len(days) < len(found):
             year = found and next(iter(months)).first.year
@@ -196,44 +207,35 @@ class FleetPublisher:
         first, end = date(year, 1, 1), date(year + 1, 1, 1)
         return first < self._since and is_cut(self._sources.periods, first, end, self._sources.hosts)
 
-    def _publish_fleet(self, months: list[Slice], contents: list[Month | None]) -> None:
+    def _publish_fleet(
+        self, months: list[Slice], contents: list[tuple[Month | None, ServerMonth | None]]
+    ) -> None:
         self._tell("fleet", f"{months[0].first:%Y}")
-        devices = [fleet_devices(self._sources, part, self._today) for part in months]
         powers = self._sources.declared_powers.powers
         declared = frozenset(one.device_class for one in powers)
         assumptions = ReleaseAssumptions(class_microwatts(powers), self._k, declared)
-        released = [
-            ReleasedMonth(
-                content.cells if content else (),
-                content.hidden_cells if content else (),
-                count_fleet(of_month),
-                count_screens(of_month),
-            )
-            for content, of_month in zip(contents, devices, strict=True)
-        ]
+        ks = [self._k_of(part) for part in months]
+        released = []
+        for part, (content, servers), k in zip(months, contents, ks, strict=True):
+            devices = fleet_devices(self._sources, part, self._today)
+            cells, hidden = (content.cells, content.hidden_cells) if content else ((), ())
+            counts = count_fleet(devices), count_screens(devices)
+            released.append(ReleasedMonth(cells, hidden, *counts, cells_of_servers(servers), k))
         headcounts = self._sources.inventory.headcounts()
-        for part, rows in zip(months, estimate_months(released, assumptions), strict=True):
-            ruled = (_placed(row, headcounts, part) for row in rows)
-            fleet = (*ruled, *self._exempt(part))
-            content = canonical(FLEET.encode(fleet)).decode()
-            self._publish(
-                Publication(
-                    PublicationKind.FLEET,
-                    part.first,
-                    part.end,
-                    FLEET.format,
-                    self._k,
-                    METHOD_VERSION,
-                    0,
-                    content,
-                )
-            )
+        rows = [
+            [_placed(row, headcounts, part) for row in of_month]
+            for part, of_month in zip(months, estimate_months(released, assumptions), strict=True)
+        ]
+        servers_of = [servers for _, servers in contents]
+        for part, fleet, k in zip(months, with_servers_and_rooms(servers_of, rows, months), ks, strict=True):
+            text = canonical(FLEET.encode(fleet)).decode()
+            one = Publication(FLEET.kind, part.first, part.end, FLEET.format, k, METHOD_VERSION, 0, text)
+            self._publish(one)
 
-    def _exempt(self, part: Slice) -> Iterator[FleetRow]:
-        known = read_assumptions(self._sources)
-        figures = exempt_figures(self._sources, part, self._today, known)
-        for row in (*figures.rows, *figures.memo):
-            yield row_without_rule(row)
+    def _k_of(self, part: Slice) -> int:
+        """Return the rule under which the cells of a month were published."""
+        found = self._published.summary(FORM.kind, part.first, part.end)
+        return self._k if found is None else found.k_anonymity
 
 
 def _day(unix_milliseconds: int) -> date:
@@ -250,6 +252,57 @@ def compute_month(sources: Sources, part: Slice, k: int) -> Month:
         _perimeter_of(sources, part),
         sources.same,
     )
+
+
+def compute_servers(sources: Sources, part: Slice) -> ServerMonth:
+    """Compute what was measured of servers and rooms in a month, from the present data."""
+    hosts = {host.host_id: host for host in sources.exempt_hosts}
+    places = _places_of_servers(sources, part, hosts)
+    dimensions = ("entity", "site", "device_class", "power_context", "month")
+    query = Query(
+        part.first, part.end, dimensions, 1, part.end, same=sources.same, now_unix_milliseconds=ALL_OVER
+    )
+    periods = Periods(sources.reader, hosts.values())
+    tallies = tally_periods(sources.reader, periods, query, hosts.values(), places)
+    cells = [
+        Group(key, tally.freeze(key.population, frozenset(), exact=False))
+        for key, tally in sorted(tallies.items(), key=lambda one: one[0].order)
+        if tally.hosts
+    ]
+    servers = servers_in_rooms(sources, Query(part.first, part.end, (), 1, part.end))
+    # Loss and overhead are of all machines of a meter, of few PCs too.
+    rooms = (
+        without_sites(room)
+        for room in compute_rooms(sources, part.first, part.end, servers, part.end)
+        if not servers.holds_others(room.room)
+    )
+    return ServerMonth(part, tuple(cells), tuple(rooms))
+
+
+def _places_of_servers(sources: Sources, part: Slice, hosts: Mapping[HostId, Host]) -> dict[HostId, GroupKey]:
+    """Return the key of each server at its last place in the month, else at that of its enrolment."""
+    sites = {site.site: site for site in sources.reader.sites()}
+    virtual = {
+        host_id
+        for asset in sources.assets
+        if asset.device_class == DeviceClass.VIRTUAL_MACHINE.value
+        for host_id in asset.host_ids
+    }
+    found = {}
+    for host_id, host in hosts.items():
+        context = default_context(host.population)
+        key = key_of_host(host, sites[host.site], part.first, part.end, context)
+        if host_id in virtual:
+            key = key._replace(memo=True, device_class=DeviceClass.VIRTUAL_MACHINE.value)
+        found[host_id] = key
+    machines = {asset.asset_id: asset.host_ids for asset in sources.assets}
+    for device in fleet_devices(sources, part, part.end):
+        own = (device.host_id,) if device.asset_id is None else machines[device.asset_id]
+        for one in hosts.keys() & own:
+            if not found[one].memo:
+                key = _key_of(device, hosts[one])
+                found[one] = key._replace(power_context=device.power_context)
+    return found
 
 
 def compute_month_indicators(
@@ -384,36 +437,3 @@ def _placed(row: FleetRow, headcounts: Iterable[Headcount], part: Slice) -> Flee
         return row
     home = HomePart(round(share * MILLION), declarations(headcounts, key.entity)[0].entity)
     return replace(row, home=home)
-
-
-def row_without_rule(row: FigureRow) -> FleetRow:
-    """Return a computed row without personal users as a row of the fleet, with all its details."""
-    estimate, room = row.estimate, row.room
-    half_width = max(estimate.low_log, estimate.high_log) / Z95
-    u_own = math.sqrt(max(0.0, half_width**2 - estimate.u_model**2))
-    known = estimate.measured_millijoules + estimate.modelled_millijoules
-    return FleetRow(
-        row.key.over(),
-        Source.DECLARED if estimate.basis is EstimateBasis.DECLARED else Source.OWN,
-        row.key.entity or "",
-        row.key.device_class or "",
-        row.machines,
-        estimate.machines_fleet,
-        estimate.fleet_milliseconds,
-        estimate.observed_milliseconds,
-        known,
-        estimate.energy_millijoules - known,
-        estimate.default_millijoules,
-        MILLION,
-        math.ceil(MILLION * u_own),
-        0,
-        math.ceil(MILLION * estimate.u_model),
-        measured=MeasuredParts(
-            estimate.methods,
-            estimate.imputed_millijoules,
-            estimate.derived_milliseconds,
-            estimate.representativeness.value,
-            row.apportioned,
-            room,
-        ),
-    )

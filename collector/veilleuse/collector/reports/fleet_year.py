@@ -18,10 +18,9 @@ from veilleuse.collector.closed_years.published_rows import load_closed, require
 from veilleuse.collector.closed_years.reduce import reduce_year
 from veilleuse.collector.closed_years.restate import restate_year
 from veilleuse.collector.closed_years.year_statistics import YearStatistics
-from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import UnknownZone, UsageError
 from veilleuse.collector.factors.book import book_of
-from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, device_of_host, is_under_rule
+from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, device_of_host
 from veilleuse.collector.fleet.estimator import Assumptions, class_microwatts
 from veilleuse.collector.fleet.observations import ObservedMachine, group_by_machine, hardware_name
 from veilleuse.collector.fleet.samples import CalibratedWall, HardwareModel
@@ -61,8 +60,6 @@ class _Inputs:
     """See Sources."""
     virtual: frozenset[HostId] = frozenset()
     """Virtual machines, by their agents' facts or by the inventory."""
-    without_ruled: bool = False
-    """True to leave out everything under the rule of disclosure, and its screens."""
     site_calendars: SiteCalendars = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,15 +87,6 @@ class _Inputs:
         """Yield the stored rows machine by machine; the machines of one asset become one machine."""
         together: list[HostPeriod] = []
         rows = self.sources.periods.host_periods(part.first, part.end)
-        if self.without_ruled:
-            ruled = {
-                host_id
-                for asset in self.assets
-                if asset.population is not None and asset.population not in EXEMPT
-                for host_id in asset.host_ids
-            }
-            exempt = {host.host_id for host in self.hosts if host.population in EXEMPT} - ruled
-            rows = (row for row in rows if row.host_id in exempt)
         for row in rows:
             if row.host_id in self.same:
                 together.append(row._replace(host_id=self.same[row.host_id]))
@@ -164,15 +152,6 @@ def _restate_kept_year(inputs: _Inputs, part: Slice, kept_year: KeptYear) -> Per
     return restate_year(found.kept, query.dimensions, known, level=query.level)
 
 
-def exempt_figures(sources: Sources, part: Slice, today: date, assumptions: Assumptions) -> PeriodFigures:
-    """Compute one month of everything that is not under the rule of disclosure: servers, rooms, devices that
-    are only listed. No row is merged.
-    """
-    query = Query(part.first, part.end, ("entity", "device_class"), 1, today)
-    with without_garbage_collection():
-        return _restate_open_stretch(_Inputs(sources, query, assumptions, without_ruled=True), part)
-
-
 def fleet_devices(sources: Sources, part: Slice, today: date) -> list[FleetDevice]:
     """Return all devices in service in a stretch."""
     query = Query(part.first, part.end, (), 1, today)
@@ -222,9 +201,7 @@ class _Places:
 
 
 def _find_places(inputs: _Inputs, part: Slice) -> _Places:
-    devices = [
-        one for one in _fleet_devices(inputs, part) if not (inputs.without_ruled and is_under_rule(one))
-    ]
+    devices = list(_fleet_devices(inputs, part))
     virtual = {
         host.host_id: replace(inputs.device_of(host), device_class=DeviceClass.VIRTUAL_MACHINE.value)
         for host in inputs.hosts
@@ -258,8 +235,6 @@ def _reduce_stretch(inputs: _Inputs, part: Slice, *, for_ever: bool) -> YearStat
     found = None if for_ever else read_kept_rooms(inputs.sources, part.first, part.end)
     if found is None:
         found = tuple(compute_rooms(inputs.sources, part.first, part.end, places.servers, inputs.query.today))
-    if inputs.without_ruled:  # loss and overhead are of all machines of a meter, of few PCs too
-        found = tuple(one for one in found if not places.servers.holds_others(one.room))
     return replace(kept, rooms=tuple(found))
 
 

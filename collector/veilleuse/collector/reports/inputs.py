@@ -103,13 +103,13 @@ class Sources:
         """
         return self.closings.has_months(first, end, tuple(EXEMPT)) or self.has_pcs(end)
 
-    def newest_months(self, k: int, today: date, most: int = 12) -> tuple[Slice, ...]:
+    def newest_months(self, today: date, most: int = 12) -> tuple[Slice, ...]:
         """Return the newest released month and those before it without a hole, oldest first."""
         found: list[Slice] = []
         end = today.replace(day=1)
         for _ in range(_MONTHS_LOOKED_AT):
             part = Slice(add_months(end, -1), end)
-            if self.released.has(part, k):
+            if self.released.has(part):
                 found.insert(0, part)
             elif found:
                 break

@@ -43,7 +43,7 @@ from veilleuse.collector.model.meters import (
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
-from veilleuse.collector.reports.fleet_year import exempt_figures, read_assumptions
+from veilleuse.collector.reports.fleet_publication import compute_servers
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population, State
@@ -385,13 +385,9 @@ def test_a_room_with_a_share_of_a_pc_is_not_released(room: Room):
     pue = Pue("R204", date(2025, 1, 1), date(2025, 12, 31), 1_500_000, MeterBoundary.UPS_OUTPUT)
     room.declare(stands(), shares=[share], pues=[pue])
     with opened(room.settings.data_dir, room.settings.reporting) as sources:
-        made = exempt_figures(sources, Slice(FIRST, END), TODAY, read_assumptions(sources))
-    (other,) = (row.room for row in made.rows if row.room is not None)
-    assert (other.overhead_millijoules, other.it_millijoules, other.top_down_millijoules) == (
-        None,
-        700 * HOURS * HOUR,
-        1_000 * HOURS * HOUR,
-    )
+        (other,) = compute_servers(sources, Slice(FIRST, END)).rooms
+    assert (other.room, other.overhead_millijoules) == ("DC1", None)
+    assert (other.other_millijoules, other.it_millijoules) == (700 * HOURS * HOUR, 1_000 * HOURS * HOUR)
 
 
 def test_a_closed_year_says_the_same(room: Room, report: Report):

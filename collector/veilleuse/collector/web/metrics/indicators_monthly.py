@@ -178,9 +178,8 @@ class MonthlyFigures:
     ) -> MonthFacts:
         """Compare the month that begins at `first` with the one before; find the next month's day."""
         with self._open_store() as store:
-            k = self._settings.reporting.k_anonymity
             sources = sources_of(store, self._settings.reporting)
-            newest = sources.newest_months(k, today, most=1)
+            newest = sources.newest_months(today, most=1)
             due = newest[0].end if newest else None
             since = months_before(today, self._settings.retention.pc_monthly_months)
             held = held_months(self._published, store.closings, store.data.hosts, since)

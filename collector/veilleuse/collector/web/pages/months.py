@@ -43,8 +43,8 @@ class GridChart:
 
 async def newest_months(look: Look) -> tuple[Slice, ...]:
     """Return the newest released month and up to eleven before it without a hole, oldest first."""
-    k, today = look.settings.reporting.k_anonymity, look.today
-    return await look.read(lambda store: sources_of(store, look.settings.reporting).newest_months(k, today))
+    today = look.today
+    return await look.read(lambda store: sources_of(store, look.settings.reporting).newest_months(today))
 
 
 def emissions_chart(identifier: str, amounts: Mapping[date, Amounts], w: Words) -> GridChart:
