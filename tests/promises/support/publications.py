@@ -23,7 +23,7 @@ from veilleuse.collector.release.counts import count_fleet
 from veilleuse.collector.release.fleet import FleetCount
 from veilleuse.collector.release.format import FORM as RELEASE
 from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMonth
-from veilleuse.collector.release.rows import FLEET, FleetMonth
+from veilleuse.collector.release.rows import FLEET, FleetMonth, is_ruled
 from veilleuse.collector.release.tables import Month
 from veilleuse.collector.reports.fleet_year import fleet_devices
 from veilleuse.collector.reports.readers import sobriety_sources_of
@@ -120,7 +120,11 @@ class Publications:
             return FleetOfMonth(
                 None if month is None else month.content,
                 FLEET.decode(json.loads(rows.content), part.first, part.end),
-                count_fleet(fleet_devices(sources.base, part, day))
+                {
+                    key: count
+                    for key, count in count_fleet(fleet_devices(sources.base, part, day)).items()
+                    if is_ruled(key)
+                }
                 if self._before[fleet] == look
                 else last[part].fleet,
                 None

@@ -59,7 +59,7 @@ def publish(
         context.issuing.now_unix_milliseconds(),
         content_of(context.publishing.take(upload)),
     )
-    least = context.settings.reporting.k_anonymity
+    least = _least_k(context, one)
     if one.k_anonymity < least or one.format < 1:
         raise UsageError(f"{one.name}: reporting.k_anonymity is {least}, and formats are numbered from 1")
     if not 0 < (one.end - one.first).days <= MAXIMUM_DAYS:
@@ -70,6 +70,15 @@ def publish(
     if kept:
         log.info("period published", extra={"period": one.name, "bytes": len(one.content)})
     return {"kept": kept}
+
+
+def _least_k(context: AdminContext, one: Publication) -> int:
+    """Return the least k of a publication: the present one; of the fleet that of its month's cells."""
+    least, store = context.settings.reporting.k_anonymity, context.store.publications
+    cells = None
+    if one.kind is PublicationKind.FLEET and one.k_anonymity < least:
+        cells = context.issuing.commit(lambda: store.find(PublicationKind.RELEASE, one.first, one.end))
+    return least if cells is None else min(least, cells.k_anonymity)
 
 
 def _note_and_put(context: AdminContext, one: Publication) -> bool:
@@ -107,12 +116,16 @@ def list_all(context: AdminContext) -> list[dict[str, Any]]:
 def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str) -> dict[str, Any]:
     """Delete the publications inside [first, end): the collector computes them anew within minutes.
 
-    Raises AdminError.
+    What was measured of servers and rooms stays where readings of its month may be deleted. Raises
+    AdminError, also where the months of PCs are deleted: nothing could be computed.
     """
     if not why.strip():
         raise AdminError("give a reason: the access journal keeps it")
     since, until = date.fromisoformat(first), date.fromisoformat(end)
-    issuing = context.issuing
+    issuing, kept = context.issuing, context.settings.retention
+    today = issuing.now().date()
+    servers_from = months_before(today, kept.server_records_months)
+    gone_before = months_before(today, kept.pc_monthly_months)
 
     def job() -> int:
         closed = {one.year for one in context.store.closings.revisions()}
@@ -121,13 +134,24 @@ def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str
                 f"{min(taken)} is closed with its released months: what was computed anew could be subtracted from them"
             )
         known = context.store.publications.summaries()
-        inside = [one for one in known if since <= one.first and one.end <= until]
+        inside = [
+            one
+            for one in known
+            if since <= one.first
+            and one.end <= until
+            and (one.kind is not PublicationKind.SERVERS or one.first >= servers_from)
+        ]
+        if gone := [one.end for one in inside if one.end <= gone_before]:
+            raise AdminError(
+                f"months of PCs that ended by {gone_before} are deleted (retention.pc_monthly_months): nothing could be "
+                f"computed instead of what is published until {max(gone)}"
+            )
         if not inside:
             raise AdminError(f"nothing is published of {since} to {until}: see 'veilleuse published list'")
         context.published.take_back(PublicationKey(one.kind, one.first, one.end) for one in inside)
-        gone = context.store.publications.take_back(since, until)
+        number = context.store.publications.take_back(since, until, servers_from)
         context.note(who, f"published {since} to {until} taken back", why)
-        return gone
+        return number
 
     gone = issuing.commit(job)
     context.months_changed.set()

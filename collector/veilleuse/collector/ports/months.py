@@ -402,8 +402,11 @@ class Publications(Protocol):
     def remove(self, kind: PublicationKind, first: date, end: date) -> None:
         """Delete one publication, if there is one."""
 
-    def take_back(self, first: date, end: date) -> int:
-        """Delete the publications inside [first, end); return their number."""
+    def take_back(self, first: date, end: date, servers_from: date = date.min) -> int:
+        """Delete the publications inside [first, end); return their number.
+
+        What was measured of servers in a month that began before `servers_from` stays.
+        """
 
     def expire(self, until: date, years: Collection[int]) -> int:
         """Delete the publications that ended by `until`, or began in one of the years;

@@ -98,10 +98,16 @@ class SqlitePublications(DataTables):
         """Delete one publication, if there is one."""
         self._data.write(f"DELETE {_OF}", kind.value, first.toordinal(), end.toordinal())
 
-    def take_back(self, first: date, end: date) -> int:
-        """Delete the publications inside [first, end); returns their number."""
-        sql = "DELETE FROM published_periods WHERE first_day >= ? AND end_day <= ?"
-        return self._data.write(sql, first.toordinal(), end.toordinal())
+    def take_back(self, first: date, end: date, servers_from: date = date.min) -> int:
+        """Delete the publications inside [first, end); returns their number.
+
+        What was measured of servers in a month that began before `servers_from` stays.
+        """
+        sql = (
+            "DELETE FROM published_periods WHERE first_day >= ? AND end_day <= ?"
+            f" AND (kind <> '{PublicationKind.SERVERS}' OR first_day >= ?)"
+        )
+        return self._data.write(sql, first.toordinal(), end.toordinal(), servers_from.toordinal())
 
     def expire(self, until: date, years: Collection[int]) -> int:
         """Delete those that ended by `until`, or began in one of the years; returns their number.
