@@ -184,7 +184,7 @@ MONTH_DUE: Final = FLEET.gauge(
 )
 MONTH_OLDER_RULE: Final = FLEET.gauge(
     "veilleuse_month_of_older_rule",
-    "1 if the last month was released under a smaller k or in an older format, and so is not shown; else 0.",
+    "1 if the last month was released in an older format, and so is not shown; else 0.",
     origin=MetricOrigin.RELEASE,
 )
 MONTH_HELD: Final = FLEET.gauge(

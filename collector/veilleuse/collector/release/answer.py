@@ -318,7 +318,7 @@ def withheld_rows(
     """Return the rows of `withheld`: groups missing from a reader's answer, with the reason.
 
     `places`: populations of machines, each with an entity of enrolment. `older` are the months published
-    under a smaller k or in an older format.
+    in an older format.
     """
     first, end, entities = query.first, query.end, query.entities
     present = {of for of, entity in places if of not in EXEMPT and is_within(entity, entities)}

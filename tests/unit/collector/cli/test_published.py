@@ -31,7 +31,7 @@ from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Detail, EnergyClass, EnergySums, Group, GroupSums, StateSums
 from veilleuse.collector.release.format import FORM
-from veilleuse.collector.release.publications import PublicationCache
+from veilleuse.collector.release.publications import PublicationCache, publish_nothing
 from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.wire.ladder import Method
@@ -207,15 +207,14 @@ def test_what_cannot_be_read_names_itself(data):
             read(data)
 
 
-def test_a_stricter_rule_hides_what_was_published(data):
-    """A publication with k = 10 is not shown for a larger k, and not computed again."""
-    data.store.publications.put(publication())
-    assert read(data) == MONTH
-    assert read(data, 11) is None
-    with closing(SqlitePublicationReader(data.directory)) as reader:
-        assert (
-            PublicationCache(FORM, reader, lambda _: None, 11).figures(FIRST, END, END, lambda: MONTH) is None
-        )
+def test_a_changed_rule_counts_for_months_published_from_then_on(data):
+    """A publication with k = 10 stays shown after k is raised or lowered, and is not computed again."""
+    data.store.publications.put(publication(k_anonymity=12))
+    for k in (10, 12, 14):
+        assert read(data, k) == MONTH
+        with closing(SqlitePublicationReader(data.directory)) as reader:
+            cache = PublicationCache(FORM, reader, publish_nothing, k)
+            assert cache.figures(FIRST, END, END, lambda: MONTH) == MONTH
 
 
 # --- answers

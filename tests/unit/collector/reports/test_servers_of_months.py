@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.filled import Filled
+from tests.support.filled import Filled, cell, civil
 from tests.support.machines import settings_in
 from tests.support.publishing import Publishing, publish_months
-from tests.support.rooms import END, FIRST, HOUR, HOURS, Room, stands
+from tests.support.rooms import END, FIRST, HOUR, HOURS, SINCE, Room, stands
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.query import Query
-from veilleuse.collector.release.figures import sum_fleet
+from veilleuse.collector.release.figures import PublishedFleet, sum_fleet
 from veilleuse.collector.release.rows import FLEET, FleetMonth
 from veilleuse.collector.release.servers import SERVERS
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 pytestmark = pytest.mark.any_date
 
@@ -112,3 +113,22 @@ def test_a_meter_below_its_servers_is_no_census(room: Room):
     )
     assert figures.total is not None
     assert figures.total.estimate.representativeness == "not demonstrated"
+
+
+def test_a_changed_k_moves_no_published_month(room: Room):
+    """Ten PCs published at k = 10 have the same rows after k is 12, when the fleet is made again."""
+    hosts = [
+        room.filled.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, site="dc", enrolled_on=SINCE)
+        for _ in range(10)
+    ]
+    for host in hosts:
+        night = [cell(State.ON_IDLE, HOUR, Band.NIGHT), cell(State.OFF, 8 * HOUR, Band.NIGHT)]
+        room.filled.push(host, [(civil(date(2025, 3, day)), night) for day in range(1, 31)])
+    room.declare()
+    with Filled(room.settings.data_dir) as data:
+        publish_months(data, APRIL)
+        before = fleet(data)
+        assert sum(row.known_milliseconds for row in before) > 0
+        publish_months(data, date(2025, 4, 20), k=12)
+        assert PublishedFleet(Publishing(data)).has(MARCH)
+        assert fleet(data) == before

@@ -52,7 +52,7 @@ _WHY_WITHHELD: Final = {
     "grouping": "a grouping that is not the release's",
     "too_few": "of /indicators: fewer than k machines, or one almost alone",
     "no_data": "of /indicators: no machine has measurements of the month, or they are deleted",
-    "older_rule": "of /indicators: released under a smaller k, or in an older format: 'veilleuse published take-back FROM TO --why TEXT' has it computed anew",
+    "older_rule": "of /indicators: released in an older format: 'veilleuse published take-back FROM TO --why TEXT' has it computed anew",
     "merged": "of /indicators: all of it is in merged rows of branches above the account's entities, or was silent",
 }
 

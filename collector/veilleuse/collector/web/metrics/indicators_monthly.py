@@ -121,7 +121,7 @@ class MonthlyFigures:
         return self._month
 
     def is_of_older_rule(self) -> bool:
-        """Return true when the newest month was published under a smaller k or in an older format.
+        """Return true when the newest month was published in an older format.
 
         Such a month is not shown.
         """

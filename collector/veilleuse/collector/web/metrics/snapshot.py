@@ -69,7 +69,7 @@ class Snapshot:
     month: MonthView | None
     """Last released month of populations under the k rule; None until there is one."""
     month_is_of_older_rule: bool
-    """True when the month was published under a smaller k or in an older format, and so is not shown."""
+    """True when the month was published in an older format, and so is not shown."""
     month_facts: MonthFacts
     """When the next month is due, and what changed with the last one."""
     fleet_emissions: FleetEmissions
