@@ -10,13 +10,15 @@ from typing import Final, TypeAlias
 from veilleuse.collector.fleet.samples import DAY_TYPES
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.sums import Group
-from veilleuse.collector.release.rows import family_of
+from veilleuse.collector.release.rows import family_of, is_ruled
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 NO_DAYS: Final = (0,) * len(DAY_TYPES)
 LEAST_DAYS: Final = 10
 """Fewest known days of a mean machine, for its cell to be a sample of the month: they may be Sundays."""
 
+LEAST_DAYS_OF_SERVERS: Final = 1
+"""Likewise of servers: they draw much the same on all days."""
 
 ClassOfFamily: TypeAlias = tuple[GroupKey, str]
 """Family and device class."""
@@ -54,7 +56,8 @@ class PublishedCell:
     @property
     def is_sample(self) -> bool:
         """Return whether the cell tells the mean power of the month."""
-        return self.milliseconds >= self.hosts * LEAST_DAYS * MILLISECONDS_PER_DAY
+        least = LEAST_DAYS if is_ruled(self.key) else LEAST_DAYS_OF_SERVERS
+        return self.milliseconds >= self.hosts * least * MILLISECONDS_PER_DAY
 
     @property
     def watts(self) -> float:

@@ -39,6 +39,9 @@ U_UNREAD: Final = math.log(2.0) / Z95
 Our choice.
 """
 
+MOST_IMPUTED: Final = 0.25
+"""Greatest share of the time in service without an energy for machines to be a census. Our choice."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerMonth:
@@ -162,7 +165,8 @@ def _measured(row: FleetRow, known: _Known) -> FleetRow:
     imputed = row.extrapolated_millijoules * own // left if left else 0
     sampling = row.u_own_ppm * math.sqrt((left - own) / left) if left else 0.0
     u_imputed = MILLION * U_UNREAD * imputed / energy if energy else 0.0
-    is_census = imputed == row.extrapolated_millijoules and (of_month or not energy)
+    is_whole = imputed == row.extrapolated_millijoules and (of_month or not energy)
+    is_census = is_whole and left <= MOST_IMPUTED * row.fleet_milliseconds
     parts = MeasuredParts(
         dict(known.methods),
         imputed,
@@ -302,11 +306,6 @@ def _room_row(zone: str, read: Sequence[RoomFigure], filled: Sequence[RoomFigure
     )
     below = [room for room in read if room.servers is not None and room.servers.excess_millijoules]
     excess = sum(room.servers.excess_millijoules for room in below if room.servers is not None)
-    unread = sum(room.unread_milliseconds for room in read)
-    whole = unread + sum(room.read_milliseconds or 0 for room in read)
-    is_read = len(read) == len(filled) and unread <= MOST_UNREAD * whole
-    is_wrong = any(one.is_wrong for one in servers)
-    shown = Representativeness.CENSUS if is_read and not is_wrong else Representativeness.NOT_DEMONSTRATED
     parts = parts_of([*read, *(room for room in filled if energy_of(room) or not read)])
     return FleetRow(
         GroupKey(
@@ -334,8 +333,16 @@ def _room_row(zone: str, read: Sequence[RoomFigure], filled: Sequence[RoomFigure
             {Method.METERED: known - modelled, Method.CLASS_DEFAULT: modelled},
             more,
             0,
-            shown.value,
+            _shown(read, filled).value,
             apportioned=False,
             room=parts,
         ),
     )
+
+
+def _shown(read: Sequence[RoomFigure], filled: Sequence[RoomFigure]) -> Representativeness:
+    unread = sum(room.unread_milliseconds for room in read)
+    whole = unread + sum(room.read_milliseconds or 0 for room in read)
+    is_read = len(read) == len(filled) and unread <= MOST_UNREAD * whole
+    is_wrong = any(room.servers is not None and room.servers.is_wrong for room in read)
+    return Representativeness.CENSUS if is_read and not is_wrong else Representativeness.NOT_DEMONSTRATED

@@ -219,7 +219,7 @@ def test_a_month_stays_as_published(data):
     server(data)
     data.push(hosts[0], [(civil(date(2026, 10, 30)), [cell(State.ON_IDLE, 36_000_000, Band.CLOSED)])])
     assert published(data).figures() == before
-    assert data.store.publications.take_back(MONTH, END) == 3
+    assert data.store.publications.take_back(MONTH, END) == 4
     first.refresh()  # the running service follows
     assert first.figures() == ()
     again = published(data)

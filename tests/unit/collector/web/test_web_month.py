@@ -336,8 +336,8 @@ def test_the_page_of_the_first_days_says_when_the_first_figures_come(data, servi
     assert not_yet in page_of(service, "/", language)
 
 
-def test_the_page_says_that_a_month_of_a_smaller_k_is_not_shown(data, service):
-    """The page says how to have a month of a smaller k computed again, and of other months nothing."""
+def test_the_page_says_that_a_month_of_an_older_format_is_not_shown(data, service):
+    """The page says how to have a month of an older format computed again, and of another k nothing."""
     service.look(RELEASED_ON)
     workstations(data, 12)
     data.derive()
@@ -346,6 +346,16 @@ def test_the_page_says_that_a_month_of_a_smaller_k_is_not_shown(data, service):
     service.settings = CollectorSettings(data_dir=data.directory, reporting=ReportingSettings(k_anonymity=14))
     service.start()
     service.look(RELEASED_ON + timedelta(days=2))
+    assert "take-back" not in page_of(service, "/")
+    with data.store.transaction():
+        connection = data.store.data.connection
+        for (trigger,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'published_periods'"
+        ).fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
+        connection.execute("UPDATE published_periods SET format = 1 WHERE kind = 'release'")
+    service.start()
+    service.look(RELEASED_ON + timedelta(days=3))
     assert "veilleuse published take-back 2026-10-01 2026-11-01 --why TEXT" in page_of(service, "/")
 
 
