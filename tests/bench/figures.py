@@ -30,12 +30,13 @@ from tests.bench.independent_coverage import AT_RANDOM, CHOSEN, LOST, measure
 from tests.bench.simulate import one as simulate_one
 from tests.support.fleet_machines import A, in_service
 from tests.support.machines import settings_in
+from tests.support.rooms import Room, stands
 from tests.support.sources import opened
 from tests.support.year import census, worked, workstation
 from tests.unit.collector.derive.test_loadmodel import server_watts
 from tests.unit.collector.fleet.test_fleet_estimate import servers
 from tests.unit.collector.fleet.test_yearly import asked, monitors
-from tests.unit.collector.reports.test_room_report import Room, kwh, stands
+from tests.unit.collector.reports.test_room_report import kwh
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.closed_years.restate import restate_year
 from veilleuse.collector.fleet.errors import DEFAULT_U
