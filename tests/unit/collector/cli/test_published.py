@@ -22,7 +22,7 @@ from tests.support.publishing import publish_months
 from tests.support.reading import Reading
 from veilleuse.collector.admin.publications import expire
 from veilleuse.collector.app.data_directory import Collector, open_collector
-from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.calendars.periods import Slice, add_months
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew, UsageError
 from veilleuse.collector.ipc import pieces_of
@@ -445,6 +445,27 @@ def test_it_goes_when_it_is_too_old_to_be_asked_for(opened):
     publish(opened)
     assert opened.store.publications.expire(date(2000, 1, 1), [first.year - 1]) == 0
     assert opened.store.publications.expire(date(2000, 1, 1), [first.year]) == 1
+
+
+def test_what_nothing_can_compute_again_is_not_taken_back(opened):
+    """Servers of a month whose meter readings are deleted stay; months without PCs' months are refused."""
+    _, end = last_month()
+    readings_gone, months_gone = add_months(end, -15), add_months(end, -20)
+    for first, kinds in ((readings_gone, ("release", "servers")), (months_gone, ("release",))):
+        for kind in kinds:
+            days = {"first": first.isoformat(), "end": add_months(first, 1).isoformat()}
+            publish(opened, kind=kind, **days)
+    why = {"who": "me", "why": "a meter"}
+
+    def take_back(first: date) -> Any:
+        days = {"first": first.isoformat(), "end": add_months(first, 1).isoformat()}
+        return opened.operations.perform("published_take_back", days | why)
+
+    assert take_back(readings_gone) == {"periods": 1}
+    with pytest.raises(AdminError, match="are deleted"):
+        take_back(months_gone)
+    kept = [(one["kind"], one["period_from"]) for one in opened.operations.perform("published_list", {})]
+    assert kept == [("release", months_gone.isoformat()), ("servers", readings_gone.isoformat())]
 
 
 def test_commands_list_and_take_back(lyon, capsys):
