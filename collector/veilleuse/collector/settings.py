@@ -215,7 +215,11 @@ class ReportingSettings(Section):
     )
     zone: str = setting("FR", "Grid zone of sites that declare none.", check=check_zone)
     k_anonymity: int = setting(
-        10, "Minimum number of workstations or classroom PCs in a published cell.", minimum=10, maximum=1000
+        10,
+        "Minimum number of workstations or classroom PCs in a published cell. A change counts for months that "
+        "are published from then on.",
+        minimum=10,
+        maximum=1000,
     )
     random_roll_out: bool = setting(
         False,

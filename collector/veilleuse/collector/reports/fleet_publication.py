@@ -147,7 +147,8 @@ class FleetPublisher:
 
     def _servers_of(self, part: Slice) -> ServerMonth | None:
         """Return what was measured of servers and rooms in a month; publish it where it is not."""
-        compute = partial(compute_servers, self._sources, part)
+        may_be = self._sources.exempt_hosts or self._sources.metering.declarations().meters
+        compute = partial(compute_servers, self._sources, part) if may_be else None
         found = self._servers.figures(part.first, part.end, self._today, compute)
         return None if found is None or SERVERS.is_empty(found) else found
 
