@@ -439,16 +439,21 @@ def find_stretches(fleet: FleetReader, query: Query, *, cut: bool = False) -> tu
     found = []
     for part in slices(query.first, query.end, by_month="month" in query.dimensions):
         months = [one for one in _months(part) if fleet.has(one, query.k_anonymity)]
-        run = tuple(
-            one
-            for number, one in enumerate(months)
-            if one.first == add_months(months[0].first, number)  # after a hole there is another stretch
-        )
-        if run and (cut or run[0].first == part.first):
-            found.append(ReleasedStretch(run))
+        run = next(divide_at_holes(months), None)
+        if run is not None and (cut or run.part.first == part.first):
+            found.append(run)
         elif not cut and not found:
             return ()
     return tuple(found)
+
+
+def divide_at_holes(months: Sequence[Slice]) -> Iterator[ReleasedStretch]:
+    """Yield the runs of consecutive months; `months` are in order."""
+    at = 0
+    for number, one in enumerate(months):
+        if number + 1 == len(months) or months[number + 1].first != one.end:
+            yield ReleasedStretch(tuple(months[at : number + 1]))
+            at = number + 1
 
 
 def _months(part: Slice) -> Iterator[Slice]:

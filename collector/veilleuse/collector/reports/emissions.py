@@ -45,7 +45,7 @@ from veilleuse.collector.documents.document import (
     add_under_way,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.closed_years import YearState
+from veilleuse.collector.model.closed_years import MONTHS_OF_YEAR, YearState
 from veilleuse.collector.model.factors import ChosenFactor, Contract
 from veilleuse.collector.model.figures import (
     ESTIMATE,
@@ -140,7 +140,6 @@ def _devices(sources: Sources, first: date, end: date) -> dict[str, Value | None
     }
 
 
-MONTHS: Final = 12
 _LIVE: Final = ("periods_not_derived", "unexplained_milliseconds")
 MOST_DAYS_BALANCED: Final = timedelta(days=62)
 """Longest period whose balance is read day by day: days of workstations are kept as long."""
@@ -202,7 +201,7 @@ def emissions_report_of(
         whole = replace(query, dimensions=())
         year = emissions_report_of(sources, whole, compare=compare, random_roll_out=random_roll_out)
         own = year.statement.totals
-        if len(statement.totals) == MONTHS:
+        if len(statement.totals) == MONTHS_OF_YEAR:
             own = _year_total_rows(own, statement.totals, query.k_anonymity)
         statement = replace(statement, year=own)
     head = _head(sources, query, data)
@@ -233,8 +232,8 @@ def released_report(
     since = min((one.since for one in periods if one.since), default=query.first)
     if since > query.first:
         facts[RELEASED_FROM] = since.isoformat()
+    statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
     if closed is None:
-        statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
         head = _head(sources, query, data)
         if servers:
             head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
@@ -244,7 +243,8 @@ def released_report(
         own = closed_figures(sources.closings, query.first.year, (), None, compare=True)
         assert own is not None, "there are revisions, and none is ever removed"
         estimates = tuple(replace(row, level=ESTIMATE) for row in own.statement.totals)
-        statement = replace(statement, year=_year_total_rows(estimates, statement.totals, query.k_anonymity))
+        months = () if statement.withheld else statement.totals
+        statement = replace(statement, year=_year_total_rows(estimates, months, query.k_anonymity))
     head_of_closed = {**_head_of_closed(sources, query, closed), **facts}
     if not servers:
         head_of_closed |= dict.fromkeys(UNDECLARED)
@@ -404,8 +404,8 @@ def _year_total_rows(
 ) -> tuple[EmissionsRow, ...]:
     """Return the year's own total and its difference from the sum of its months' totals.
 
-    The difference is left out where a month or the year lacks machines, or has fewer than k: it could be
-    theirs.
+    `months` is () where some are not released. The difference is left out then, and where a month or the year
+    lacks machines, or has fewer than k: it could be theirs.
     """
     if len(year) != 1 or not months:
         return year
