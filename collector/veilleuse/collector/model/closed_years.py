@@ -169,9 +169,7 @@ MONTHS_OF_YEAR: Final = 12
 
 
 def figures_of(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the figures of a closed year's report: sums of its released months, if all were released, else its
-    own estimate.
-    """
+    """Return the figures of a closed year: sums of its months if all are released, else its own estimate."""
     is_whole = len(report.get(RELEASED, {}).get("months", ())) == MONTHS_OF_YEAR
     found: Mapping[str, Any] = report[RELEASED]["figures"] if is_whole else report["figures"]
     return found

@@ -76,10 +76,13 @@ from veilleuse.collector.reports.fleet_year import (
     year_figures,
 )
 from veilleuse.collector.reports.inputs import Sources
+from veilleuse.collector.reports.missing_data import missing_data, missing_data_warning
 from veilleuse.collector.reports.rooms import no_room_warning, room_warnings
 from veilleuse.collector.reports.year_statistics_file import statistics_of
 
 IN_NO_ROOM: Final = "servers_in_no_room"
+MISSING_DATA: Final = "missing_data"
+"""Field of the head of a report of present data: see `missing_data`."""
 _OF_DEVICES: Final = ("devices_without_day", "devices_without_site", "default_zone")
 UNDECLARED: Final = (*_OF_DEVICES, IN_NO_ROOM)
 """Fields of a report's head about missing declarations."""
@@ -206,6 +209,8 @@ def emissions_report_of(
         statement = replace(statement, year=own)
     head = _head(sources, query, data)
     head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
+    if missing := list(missing_data(sources, query)):
+        head[MISSING_DATA] = missing
     report = _build_report(statement, periods, {**head, BASIS: Basis.UNRELEASED.value})
     return replace(report, document=_mark_under_way(report.document, query))
 
@@ -391,6 +396,8 @@ def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[
                 yield from room_warnings(room.room, period.first, period.end, room.servers)
     if isinstance(servers := head.get(IN_NO_ROOM), list):
         yield no_room_warning(servers)
+    if isinstance(missing := head.get(MISSING_DATA), list):
+        yield missing_data_warning(missing)
 
 
 def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:

@@ -121,6 +121,33 @@ def test_rooms_outlive_the_readings_of_their_meters(place):
     assert not any("meter" in note for note in again.notes)
 
 
+def test_a_half_year_after_retention_says_which_parts_have_no_data(place, veilleuse):
+    """January and February are removed for workstations, and readings before March: the report names both, in
+    its head, its notes and on standard error. The server has its days.
+    """
+    with Filled(place.data_dir) as filled:
+        watch(filled, YEAR)
+        server = next(h for h in filled.store.registry.hosts() if h.population is Population.SERVER)
+        filled.store.metering.declare([DeclaredMeter("ups", server.site, "DC1", MeterBoundary.ROOM)], [], [])
+        start = day_start_unix_milliseconds(date(YEAR, 3, 10), "Europe/Paris")
+        reading = MeterReading("ups", PointKind.UPS, 3_600_000, 3_600_000)
+        filled.store.metering.put_readings(DirtyPeriod(server.host_id, Grain.HOUR, start), [reading])
+        filled.store.data.connection.execute(
+            "DELETE FROM host_months WHERE month < ? AND host_id <> ?",
+            (date(YEAR, 3, 1).toordinal(), server.host_id),
+        )
+    words = ("--from", f"{YEAR}-01-01", "--to", f"{YEAR}-07-01", "--basis", "unreleased")
+    code, out, error = veilleuse("report", "emissions", *words, "--format", "json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["report"]["missing_data"] == [
+        f"workstation {YEAR}-01-01 {YEAR}-03-01",
+        f"other_room {YEAR}-01-01 {YEAR}-03-10",
+    ]
+    assert f"rooms, {YEAR}-01-01 to {YEAR}-03-10 (exclusive)" in error
+    assert any("sans aucune donnée" in str(note) for note in document["assumptions"])
+
+
 def test_a_late_day_does_not_bring_a_year_back(place):
     """A PC that reports a week of January 18 months late does not make the year out of that week alone."""
     then = date(2026, 12, 1)
