@@ -279,13 +279,9 @@ def released_statement(
 def statement_terms(
     number: int, choose: ChooseFactor, data: str, mapping: BilanMapping, contracts: Sequence[Contract]
 ) -> StatementTerms:
-    """Return the terms of a statement of released months; `number`: of its periods.
-
-    Released rows have no site: contracts apply where none names one.
-    """
+    """Return the terms of a statement of released months; `number`: of its periods."""
     not_compared = dict.fromkeys(range(number), NoComparison.RELEASED.value)
-    applied = () if any(one.site for one in contracts) else contracts
-    return StatementTerms(choose, data, mapping, applied, not_compared=not_compared)
+    return StatementTerms(choose, data, mapping, contracts, not_compared=not_compared)
 
 
 def first_statement(

@@ -219,7 +219,9 @@ class _Sum:
             if measured is None:
                 self.pcs[part] += row.pcs_in(part)
         context = key.power_context or PowerContext.OWN_SITE
-        self.places[Place(key.entity or "", "", key.zone, key.population, context)] += row.energy_millijoules
+        self.places[Place(key.entity or "", row.site, key.zone, key.population, context)] += (
+            row.energy_millijoules
+        )
         if measured is None:
             self.is_ruled = True
             self.sampled.add(row.representativeness)

@@ -41,7 +41,7 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.release.counts import count_fleet, count_screens
+from veilleuse.collector.release.counts import count_fleet, count_screens, sole_sites
 from veilleuse.collector.release.fleet import ReleaseAssumptions
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMonth
@@ -49,7 +49,7 @@ from veilleuse.collector.release.indicators import MonthContext, build_indicator
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.own_use import OWN_USE, OwnMonth, build_own_use
 from veilleuse.collector.release.publications import PublicationCache, Publish, is_held
-from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart, MeasuredParts, Source
+from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart, MeasuredParts, Source, at_site
 from veilleuse.collector.release.tables import PARTITION, Month, hosts_of_month, make_month
 from veilleuse.collector.reports.fleet_year import exempt_figures, fleet_devices, read_assumptions
 from veilleuse.collector.reports.inputs import Sources, is_cut
@@ -212,8 +212,10 @@ class FleetPublisher:
             for content, of_month in zip(contents, devices, strict=True)
         ]
         headcounts = self._sources.inventory.headcounts()
-        for part, rows in zip(months, estimate_months(released, assumptions), strict=True):
-            ruled = (_placed(row, headcounts, part) for row in rows)
+        estimated = estimate_months(released, assumptions)
+        for part, rows, of_month in zip(months, estimated, devices, strict=True):
+            sites = sole_sites(of_month)
+            ruled = (at_site(_placed(row, headcounts, part), sites) for row in rows)
             fleet = (*ruled, *self._exempt(part))
             content = canonical(FLEET.encode(fleet)).decode()
             self._publish(
