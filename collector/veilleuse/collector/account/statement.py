@@ -52,7 +52,7 @@ from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.sums import Detail, EnergyClass
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
-METHOD_VERSION: Final = "0.6"
+METHOD_VERSION: Final = "0.7"
 """Version of derivation and accounting together; raised when a figure of the same data would change."""
 
 EFFECTS: Final = ("fleet", "mix", "hours", "watts")
