@@ -63,7 +63,7 @@ def test_no_source_both_sets_priors_and_judges_them():
 
 
 def test_a_laptop_at_rest_is_in_the_interval_of_its_package():
-    """An i7-7600U at rest draws 10.58 W at the wall, 1.44 W of it in its package. The interval was 3.1 to 7.9 W.
+    """An i7-7600U at rest draws 10.58 W at the wall, 1.44 W of it in its package; 3.1 to 7.9 W were told.
     The GSD² is no less than the spread of the laptops that set the prior."""
     rest = only(wall_energy(cell((PACKAGE, 1_440 * HOUR // 1000, HOUR)), machine(DeviceClass.LAPTOP)))
     watts, u = rest.energy_millijoules / HOUR, rest.uncertainty_millijoules / rest.energy_millijoules
