@@ -169,8 +169,8 @@ def test_what_is_below_leads_on(reading: Reading, tokens: dict[str, str]):
 def test_a_branch_has_one_interval_on_all_pages(
     reading: Reading, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ):
-    """Bilan, the page above and the branch's own page show the interval of its total. Where a branch is not asked
-    about, no interval stands there: the ends of its rows add up to another one."""
+    """Bilan, the page above and the branch's own page show the interval of its total. A branch that is not
+    asked about shows none: the ends of its rows add up to another one."""
     paths, reader = ("/bilan?", "/entite?"), tokens["reader"]
     own = page(reading, of("L > Colleges"), reader)
     low, high = re.findall(r"between (.*?) and (.*?)[ ,<]", own[: own.index("<table")])[0]
