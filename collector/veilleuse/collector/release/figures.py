@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from fractions import Fraction
 from functools import partial
+from itertools import groupby
 from typing import Final, Protocol
 
 from veilleuse.collector.account.row import FigureRow, PeriodFigures, RoomParts
@@ -451,11 +452,8 @@ def find_stretches(fleet: FleetReader, query: Query, *, cut: bool = False) -> tu
 
 def divide_at_holes(months: Sequence[Slice]) -> Iterator[ReleasedStretch]:
     """Yield the runs of consecutive months; `months` are in order."""
-    at = 0
-    for number, one in enumerate(months):
-        if number + 1 == len(months) or months[number + 1].first != one.end:
-            yield ReleasedStretch(tuple(months[at : number + 1]))
-            at = number + 1
+    for _, run in groupby(enumerate(months), lambda one: add_months(one[1].first, -one[0])):
+        yield ReleasedStretch(tuple(month for _, month in run))
 
 
 def _months(part: Slice) -> Iterator[Slice]:

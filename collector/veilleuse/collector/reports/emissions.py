@@ -76,9 +76,8 @@ from veilleuse.collector.reports.fleet_year import (
     year_figures,
 )
 from veilleuse.collector.reports.inputs import Sources
-from veilleuse.collector.reports.missing_data import missing_data, missing_data_warning
 from veilleuse.collector.reports.rooms import no_room_warning, room_warnings
-from veilleuse.collector.reports.year_statistics_file import statistics_of
+from veilleuse.collector.reports.year_statistics_file import missing_data, missing_data_warning, statistics_of
 
 IN_NO_ROOM: Final = "servers_in_no_room"
 MISSING_DATA: Final = "missing_data"
@@ -209,8 +208,7 @@ def emissions_report_of(
         statement = replace(statement, year=own)
     head = _head(sources, query, data)
     head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
-    if missing := list(missing_data(sources, query)):
-        head[MISSING_DATA] = missing
+    head[MISSING_DATA] = list(missing_data(sources, query)) or None
     report = _build_report(statement, periods, {**head, BASIS: Basis.UNRELEASED.value})
     return replace(report, document=_mark_under_way(report.document, query))
 

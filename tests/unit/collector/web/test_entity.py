@@ -188,7 +188,7 @@ def test_a_branch_has_one_interval_on_all_pages(
 def row_of(said: str, branch: str) -> str:
     """Return a branch's row of a page."""
     (row,) = (one for one in re.findall("<tr.*?</tr>", said, re.DOTALL) if f">{branch}<" in one)
-    return row
+    return str(row)
 
 
 def test_its_year_is_a_file(reading: Reading, tokens: dict[str, str]):
