@@ -206,8 +206,7 @@ def emissions_report_of(
         if len(statement.totals) == MONTHS_OF_YEAR:
             own = _year_total_rows(own, statement.totals, query.k_anonymity)
         statement = replace(statement, year=own)
-    head = _head(sources, query, data)
-    head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
+    head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end, devices=undeclared)
     head[MISSING_DATA] = list(missing_data(sources, query)) or None
     report = _build_report(statement, periods, {**head, BASIS: Basis.UNRELEASED.value})
     return replace(report, document=_mark_under_way(report.document, query))
