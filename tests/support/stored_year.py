@@ -161,6 +161,9 @@ class _Meters:
     def declarations(self) -> MeterDeclarations:
         return self.stored.metering
 
+    def first_read(self) -> int | None:
+        return min((at for hours in self.stored.readings.values() for at in hours), default=None)
+
     def hours(self, meters: list[str], start: int, end: int) -> dict[str, dict[int, MeterReading]]:
         return {
             meter: {at: read for at, read in self.stored.readings.get(meter, {}).items() if start <= at < end}

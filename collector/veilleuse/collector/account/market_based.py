@@ -154,9 +154,19 @@ def _common_days(contract: Contract, period: _Days) -> int:
     return max(0, (end - start).days)
 
 
-def _covers(contract: Contract, one: Consumption) -> bool:
-    if not one.bought or (contract.site and contract.site != one.site):
+def may_cover(contract: Contract, one: Consumption) -> bool:
+    """Return whether a contract with a site may be that of a consumption whose site is not known."""
+    if not (contract.site and one.bought and not one.site):
         return False
+    return _is_in_entity(contract, one) and _common_days(contract, (one.period_from, one.period_to)) > 0
+
+
+def _covers(contract: Contract, one: Consumption) -> bool:
+    is_there = not contract.site or contract.site == one.site
+    return one.bought and is_there and _is_in_entity(contract, one)
+
+
+def _is_in_entity(contract: Contract, one: Consumption) -> bool:
     return not contract.entity or is_within(one.entity, (contract.entity,))
 
 

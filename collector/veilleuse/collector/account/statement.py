@@ -30,7 +30,7 @@ from veilleuse.collector.account.emissions import (
     uncertainty,
 )
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, BilanLine, bilan_lines
-from veilleuse.collector.account.market_based import Consumption, market
+from veilleuse.collector.account.market_based import Consumption, market, may_cover
 from veilleuse.collector.account.row import FigureRow, PeriodFigures, RoomParts
 from veilleuse.collector.account.telework import PeriodHomeShare
 from veilleuse.collector.errors import UnknownZone
@@ -52,7 +52,7 @@ from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.sums import Detail, EnergyClass
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
-METHOD_VERSION: Final = "0.6"
+METHOD_VERSION: Final = "0.7"
 """Version of derivation and accounting together; raised when a figure of the same data would change."""
 
 EFFECTS: Final = ("fleet", "mix", "hours", "watts")
@@ -128,6 +128,7 @@ class _PeriodRows:
         self._number = number
         self._before = terms.before.get(number)
         self._covered: defaultdict[int, Fraction] = defaultdict(Fraction)
+        self._site_unknown: defaultdict[int, Fraction] = defaultdict(Fraction)
         self._market = self._by_contract()
         self._lines: list[BilanLine] = []
 
@@ -328,18 +329,26 @@ class _PeriodRows:
             found[name] = found.get(name, Fraction(0)) + line.kgco2e_market
             for number, energy_kwh in line.by_contract:
                 self._covered[number] += energy_kwh
+        rests = [line.kwh_rest for line in lines] if lines else [one.kwh for one in consumptions]
+        for contract in self._terms.contracts:
+            for one, rest in zip(consumptions, rests, strict=True):
+                if may_cover(contract, one):
+                    self._site_unknown[contract.contract_id] += rest
         return found
 
     def contracts(self) -> Iterator[dict[str, str | float | bool]]:
-        """Yield the covered energy of each contract that covers some."""
+        """Yield the energy of each contract that covers some, or may cover energy of no known site."""
         for one in self._terms.contracts:
-            if one.contract_id in self._covered:
+            unknown = self._site_unknown[one.contract_id]
+            if unknown or one.contract_id in self._covered:
                 yield {
                     "period_from": self._period.first.isoformat(),
                     "period_to": self._period.end.isoformat(),
                     "contract_id": one.contract_id,
                     "supplier": one.supplier,
                     "kwh_covered": float(self._covered[one.contract_id]),
+                    **({"site": one.site} if one.site else {}),
+                    **({"kwh_site_unknown": float(unknown)} if unknown else {}),
                     "factor_kgco2e_per_kwh": float(one.factor_kgco2e_per_kwh),
                     "guarantees_of_origin": one.guarantees_of_origin,
                     "source": one.source,

@@ -46,7 +46,7 @@ from veilleuse.collector.model.figures import (
 )
 from veilleuse.collector.model.query import GroupKey, Perimeters, Query
 from veilleuse.collector.ports.months import ClosedYearReader, PublicationReader
-from veilleuse.collector.release.figures import PublishedFleet, sum_fleet
+from veilleuse.collector.release.figures import PublishedFleet, divide_at_holes, sum_fleet
 from veilleuse.collector.release.rows import FLEET, FleetMonth
 
 
@@ -261,14 +261,16 @@ def released_statement(
 ) -> tuple[EmissionsStatement, tuple[PeriodFigures, ...]]:
     """Build the statement of a question from a year's released months, with the year's own terms."""
     query = replace(query, perimeters=(replace(perimeters, year=months[0][0].first.year),))
+    rows = dict(months)
     periods = tuple(
         sum_fleet(
-            part,
-            [one for one in months if part.first <= one[0].first and one[0].end <= part.end],
+            stretch.part,
+            [(part, rows[part]) for part in stretch.months],
             query,
             random_roll_out=terms.assumptions.random_roll_out,
         )
-        for part in slices(query.first, query.end, by_month="month" in query.dimensions)
+        for whole in slices(query.first, query.end, by_month="month" in query.dimensions)
+        for stretch in divide_at_holes([part for part in rows if whole.first <= part.first < whole.end])
     )
     frozen = statement_terms(len(periods), terms.choose, terms.data, terms.mapping, terms.contracts)
     return build_statement(periods, frozen), periods
@@ -277,13 +279,9 @@ def released_statement(
 def statement_terms(
     number: int, choose: ChooseFactor, data: str, mapping: BilanMapping, contracts: Sequence[Contract]
 ) -> StatementTerms:
-    """Return the terms of a statement of released months; `number`: of its periods.
-
-    Released rows have no site: contracts apply where none names one.
-    """
+    """Return the terms of a statement of released months; `number`: of its periods."""
     not_compared = dict.fromkeys(range(number), NoComparison.RELEASED.value)
-    applied = () if any(one.site for one in contracts) else contracts
-    return StatementTerms(choose, data, mapping, applied, not_compared=not_compared)
+    return StatementTerms(choose, data, mapping, contracts, not_compared=not_compared)
 
 
 def first_statement(

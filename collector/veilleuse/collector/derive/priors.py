@@ -69,6 +69,12 @@ WALL_PRIORS: Final = {
     DeviceClass.SERVER: WallPrior(microwatts(10), 1_700_000, u_ppm(1.9)),
 }
 """Package + DRAM to wall. Laptop: 1.5 W + 1.5 W of panel. A class without an entry has no wall model."""
+LAPTOP_PACKAGE_U_PPM: Final = u_ppm(2.2)
+"""Uncertainty of a laptop's package with the class's base: no counter tells what else a laptop draws.
+
+exp(2 × root mean square) of ln(measured ÷ modelled) is 2.12 over the three published pairs of laptops that
+set the prior (CodeCarbon, RAPL Metrics, 2026), and the largest error is 2.13, of a package without DRAM.
+"""
 HARD_DISK_MICROWATTS: Final = microwatts(6)
 SOLID_STATE_DISK_MICROWATTS: Final = microwatts(2)
 """Power per disk, added to a server's base."""

@@ -130,7 +130,9 @@ def _counter_part(
         )
     base = max(prior.base_microwatts + _disks_microwatts(machine), base_microwatts or 0)
     energy = round_quotient(base * covered + prior.slope_ppm * counted)
-    return part(Method.COUNTER_MODELLED, energy, prior.u_ppm, covered)
+    is_laptop = machine.device_class is DeviceClass.LAPTOP
+    u_ppm = priors.LAPTOP_PACKAGE_U_PPM if is_laptop and base_microwatts is None else prior.u_ppm
+    return part(Method.COUNTER_MODELLED, energy, u_ppm, covered)
 
 
 def _disks_microwatts(machine: MachineFacts) -> int:

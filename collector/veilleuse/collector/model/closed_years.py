@@ -164,10 +164,12 @@ def _refuse_floats(value: Any) -> None:
 
 
 RELEASED: Final = "released"
-"""Key of the released months in a closed year's report; absent where some of its months were not released."""
+"""Key of the released months in a closed year's report; absent where none of its months was released."""
+MONTHS_OF_YEAR: Final = 12
 
 
 def figures_of(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the figures of a closed year's report: sums of its released months, else its own estimate."""
-    found: Mapping[str, Any] = report[RELEASED]["figures"] if RELEASED in report else report["figures"]
+    """Return the figures of a closed year: sums of its months if all are released, else its own estimate."""
+    is_whole = len(report.get(RELEASED, {}).get("months", ())) == MONTHS_OF_YEAR
+    found: Mapping[str, Any] = report[RELEASED]["figures"] if is_whole else report["figures"]
     return found

@@ -8,10 +8,11 @@ without an asset that was revoked or forgotten is not counted.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from operator import add
 
-from veilleuse.collector.fleet.census import FleetDevice, population_of
+from veilleuse.collector.fleet.census import FleetDevice, is_under_rule, population_of
 from veilleuse.collector.fleet.observations import MONITOR, FleetBook, Place
 from veilleuse.collector.fleet.samples import DAY_TYPES
 from veilleuse.collector.model.query import GroupKey
@@ -42,6 +43,15 @@ def count_fleet(devices: Iterable[FleetDevice]) -> dict[GroupKey, FleetCount]:
         times = tuple(map(add, before.milliseconds, one.milliseconds))
         found[key] = FleetCount(before.machines + one.machines, times)
     return found
+
+
+def sole_sites(devices: Iterable[FleetDevice]) -> dict[str, str]:
+    """Return entity → site of all its PCs and screens; no entity at several or unknown sites."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for standing in devices:
+        if is_under_rule(standing) and (standing.inventoried or not standing.has_left):
+            found[standing.entity].add(standing.site)
+    return {entity: min(sites) for entity, sites in found.items() if len(sites) == 1 and "" not in sites}
 
 
 def count_screens(devices: Iterable[FleetDevice]) -> dict[GroupKey, FleetCount]:

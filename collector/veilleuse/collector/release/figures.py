@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from fractions import Fraction
 from functools import partial
+from itertools import groupby
 from typing import Final, Protocol
 
 from veilleuse.collector.account.row import FigureRow, PeriodFigures, RoomParts
@@ -219,7 +220,9 @@ class _Sum:
             if measured is None:
                 self.pcs[part] += row.pcs_in(part)
         context = key.power_context or PowerContext.OWN_SITE
-        self.places[Place(key.entity or "", "", key.zone, key.population, context)] += row.energy_millijoules
+        self.places[Place(key.entity or "", row.site, key.zone, key.population, context)] += (
+            row.energy_millijoules
+        )
         if measured is None:
             self.is_ruled = True
             self.sampled.add(row.representativeness)
@@ -439,16 +442,18 @@ def find_stretches(fleet: FleetReader, query: Query, *, cut: bool = False) -> tu
     found = []
     for part in slices(query.first, query.end, by_month="month" in query.dimensions):
         months = [one for one in _months(part) if fleet.has(one)]
-        run = tuple(
-            one
-            for number, one in enumerate(months)
-            if one.first == add_months(months[0].first, number)  # after a hole there is another stretch
-        )
-        if run and (cut or run[0].first == part.first):
-            found.append(ReleasedStretch(run))
+        run = next(divide_at_holes(months), None)
+        if run is not None and (cut or run.part.first == part.first):
+            found.append(run)
         elif not cut and not found:
             return ()
     return tuple(found)
+
+
+def divide_at_holes(months: Sequence[Slice]) -> Iterator[ReleasedStretch]:
+    """Yield the runs of consecutive months; `months` are in order."""
+    for _, run in groupby(enumerate(months), lambda one: add_months(one[1].first, -one[0])):
+        yield ReleasedStretch(tuple(month for _, month in run))
 
 
 def _months(part: Slice) -> Iterator[Slice]:

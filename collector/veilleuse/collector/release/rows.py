@@ -119,6 +119,8 @@ class FleetRow:
     """None under the rule of disclosure."""
     cell: GroupKey | None = None
     """Published cell of its known time, where that is not its alone."""
+    site: str = ""
+    """Site of all devices of its entity; blank where they are at several, or it is not known."""
 
     @property
     def energy_millijoules(self) -> int:
@@ -240,8 +242,9 @@ _LENGTH: Final = 25
 
 
 def encode_fleet(rows: FleetMonth) -> dict[str, Any]:
-    """Encode the rows for JSON."""
-    return {"rows": [_encode(row) for row in rows]}
+    """Encode the rows for JSON, with the site of each entity that is at one."""
+    sites = {row.key.entity: row.site for row in rows if row.site}
+    return {"rows": [_encode(row) for row in rows], **({"sites": sites} if sites else {})}
 
 
 def _encode(row: FleetRow) -> list[Any]:
@@ -295,7 +298,16 @@ def _encode_room(room: RoomParts) -> list[Any]:
 
 def decode_fleet(content: Mapping[str, Any], first: date, end: date) -> FleetMonth:
     """Decode what `encode_fleet` returned. Raises ValueError, KeyError, TypeError."""
-    return tuple(_decode(row, first, end) for row in content["rows"])
+    sites = content.get("sites", {})
+    rows = (_decode(row, first, end) for row in content["rows"])
+    return tuple(at_site(row, sites) for row in rows)
+
+
+def at_site(row: FleetRow, sites: Mapping[str, str]) -> FleetRow:
+    """Return a row under the rule at the site of its entity. The place of merged groups is none."""
+    is_listed = row.measured is None and not row.key.autres
+    site = sites.get(row.key.entity or "", "") if is_listed else ""
+    return replace(row, site=site) if site else row
 
 
 def _decode(row: list[Any], first: date, end: date) -> FleetRow:

@@ -5,19 +5,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
 
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
 from veilleuse.collector.account.statement import METHOD_VERSION
-from veilleuse.collector.calendars.periods import Slice, slices
+from veilleuse.collector.calendars.periods import slices
 from veilleuse.collector.closed_years import preconditions
 from veilleuse.collector.closed_years.difference import difference
 from veilleuse.collector.closed_years.document import FrozenTerms, terms_document
 from veilleuse.collector.closed_years.frozen import KIND, ClosedRevision, frozen_documents, revision_of
-from veilleuse.collector.closed_years.published_rows import released_document, released_months
+from veilleuse.collector.closed_years.published_rows import Months, released_document, released_months
 from veilleuse.collector.closed_years.sign_off import SignOff, write_template
 from veilleuse.collector.closed_years.sign_off_conditions import of_sign_off
 from veilleuse.collector.closed_years.signed_year import SIGN_OFF, read_signed_year
@@ -28,6 +28,7 @@ from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.closed_years import (
     FORMAT,
+    MONTHS_OF_YEAR,
     RELEASED,
     ClosedFile,
     ClosedYear,
@@ -37,7 +38,6 @@ from veilleuse.collector.model.closed_years import (
     sha256,
 )
 from veilleuse.collector.release.figures import PublishedFleet
-from veilleuse.collector.release.rows import FleetMonth
 from veilleuse.collector.reports.fleet_year import factor_chooser
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.kept_years import LATER, ROOMS_BASIS, YearBasis, choose_basis
@@ -108,7 +108,7 @@ def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) 
         raise UsageError(reason)
     basis = choose_basis(sources, settings, order.year, order.today, last)
     kept, facts, statistics = basis.kept, basis.facts, basis.statistics
-    months = _released_months(sources, order.year, kept.k, last)
+    months = _released_months(sources, order.year, last)
     terms = _terms(sources, order.year, basis, months)
     definitive = order.definitive or (
         last is not None and last.closed_year.state is YearState.CLOSED_DEFINITIVE
@@ -140,10 +140,7 @@ def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) 
     )
     notes = () if signed_year is None else tuple(note["en"] for note in signed_year.notes)
     notes += _notes(facts, order.year, settings.retention.server_records_months)
-    if definitive and not months:
-        notes += (
-            f"not all months of {order.year} are released ('veilleuse published list'): its figure is the year's own estimate",
-        )
+    notes += _notes_on_months(order.year, months)
     return Proposal(replace(closed_year, sha256=sha256(file.content)), as_written, file, last, refused, notes)
 
 
@@ -156,6 +153,17 @@ def _notes(facts: Mapping[str, Any], year: int, months: int) -> tuple[str, ...]:
         f"{year} are of the later ones"
     )
     return (said,)
+
+
+def _notes_on_months(year: int, months: Months) -> tuple[str, ...]:
+    """Say what the figure of a year rests on that lacks released months."""
+    if len(months) == MONTHS_OF_YEAR:
+        return ()
+    said = f"released months of {year}: {len(months)} of {MONTHS_OF_YEAR} ('veilleuse published list'); its figure is the year's own estimate"
+    if not months:
+        return (said,)
+    names = ", ".join(f"{part.first:%Y-%m}" for part, _ in months)
+    return (f"{said}; these months stay as published: {names}",)
 
 
 def template_of(sources: Sources, settings: CollectorSettings, order: ClosingOrder) -> str:
@@ -194,20 +202,22 @@ def _last_revision(sources: Sources, year: int) -> ClosedRevision | None:
     return revision_of(revisions[-1], sources.closings.file(revisions[-1])) if revisions else None
 
 
-def _released_months(
-    sources: Sources, year: int, k: int, last: ClosedRevision | None
-) -> Sequence[tuple[Slice, FleetMonth]]:
-    """Return the released months of the year, else those of its last revision; () where one is missing."""
+def _released_months(sources: Sources, year: int, last: ClosedRevision | None) -> Months:
+    """Return the released months of the year: each as published, else as in the last revision.
+
+    A month that neither has is left out: a closing takes no other month back.
+    """
     fleet = PublishedFleet(sources.published)
+    before = {} if last is None else dict(released_months(last.report))
     months = slices(date(year, 1, 1), date(year + 1, 1, 1), by_month=True)
-    if all(fleet.has(part) for part in months):
-        return [(part, fleet.rows(part)) for part in months]
-    return () if last is None else released_months(last.report)
+    return [
+        (part, fleet.rows(part) if fleet.has(part) else before[part])
+        for part in months
+        if part in before or fleet.has(part)
+    ]
 
 
-def _terms(
-    sources: Sources, year: int, basis: YearBasis, months: Sequence[tuple[Slice, FleetMonth]]
-) -> FrozenTerms:
+def _terms(sources: Sources, year: int, basis: YearBasis, months: Months) -> FrozenTerms:
     """Return the current terms; for deleted machines, the calibrations stored with their statistics."""
     choose, kept = factor_chooser(sources), basis.kept
     zones = {Place.of(one.stratum).zone for one in kept.fleet}

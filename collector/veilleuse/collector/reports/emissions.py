@@ -45,7 +45,7 @@ from veilleuse.collector.documents.document import (
     add_under_way,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.closed_years import YearState
+from veilleuse.collector.model.closed_years import MONTHS_OF_YEAR, YearState
 from veilleuse.collector.model.factors import ChosenFactor, Contract
 from veilleuse.collector.model.figures import (
     ESTIMATE,
@@ -77,9 +77,11 @@ from veilleuse.collector.reports.fleet_year import (
 )
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.rooms import no_room_warning, room_warnings
-from veilleuse.collector.reports.year_statistics_file import statistics_of
+from veilleuse.collector.reports.year_statistics_file import missing_data, missing_data_warning, statistics_of
 
 IN_NO_ROOM: Final = "servers_in_no_room"
+MISSING_DATA: Final = "missing_data"
+"""Field of the head of a report of present data: see `missing_data`."""
 _OF_DEVICES: Final = ("devices_without_day", "devices_without_site", "default_zone")
 UNDECLARED: Final = (*_OF_DEVICES, IN_NO_ROOM)
 """Fields of a report's head about missing declarations."""
@@ -140,7 +142,6 @@ def _devices(sources: Sources, first: date, end: date) -> dict[str, Value | None
     }
 
 
-MONTHS: Final = 12
 _LIVE: Final = ("periods_not_derived", "unexplained_milliseconds")
 MOST_DAYS_BALANCED: Final = timedelta(days=62)
 """Longest period whose balance is read day by day: days of workstations are kept as long."""
@@ -202,11 +203,11 @@ def emissions_report_of(
         whole = replace(query, dimensions=())
         year = emissions_report_of(sources, whole, compare=compare, random_roll_out=random_roll_out)
         own = year.statement.totals
-        if len(statement.totals) == MONTHS:
+        if len(statement.totals) == MONTHS_OF_YEAR:
             own = _year_total_rows(own, statement.totals, query.k_anonymity)
         statement = replace(statement, year=own)
-    head = _head(sources, query, data)
-    head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
+    head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end, devices=undeclared)
+    head[MISSING_DATA] = list(missing_data(sources, query)) or None
     report = _build_report(statement, periods, {**head, BASIS: Basis.UNRELEASED.value})
     return replace(report, document=_mark_under_way(report.document, query))
 
@@ -233,8 +234,8 @@ def released_report(
     since = min((one.since for one in periods if one.since), default=query.first)
     if since > query.first:
         facts[RELEASED_FROM] = since.isoformat()
+    statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
     if closed is None:
-        statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
         head = _head(sources, query, data)
         if servers:
             head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
@@ -244,7 +245,8 @@ def released_report(
         own = closed_figures(sources.closings, query.first.year, (), None, compare=True)
         assert own is not None, "there are revisions, and none is ever removed"
         estimates = tuple(replace(row, level=ESTIMATE) for row in own.statement.totals)
-        statement = replace(statement, year=_year_total_rows(estimates, statement.totals, query.k_anonymity))
+        months = () if statement.withheld else statement.totals
+        statement = replace(statement, year=_year_total_rows(estimates, months, query.k_anonymity))
     head_of_closed = {**_head_of_closed(sources, query, closed), **facts}
     if not servers:
         head_of_closed |= dict.fromkeys(UNDECLARED)
@@ -391,6 +393,8 @@ def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[
                 yield from room_warnings(room.room, period.first, period.end, room.servers)
     if isinstance(servers := head.get(IN_NO_ROOM), list):
         yield no_room_warning(servers)
+    if isinstance(missing := head.get(MISSING_DATA), list):
+        yield missing_data_warning(missing)
 
 
 def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:
@@ -404,8 +408,8 @@ def _year_total_rows(
 ) -> tuple[EmissionsRow, ...]:
     """Return the year's own total and its difference from the sum of its months' totals.
 
-    The difference is left out where a month or the year lacks machines, or has fewer than k: it could be
-    theirs.
+    `months` is () where some are not released. The difference is left out then, and where a month or the year
+    lacks machines, or has fewer than k: it could be theirs.
     """
     if len(year) != 1 or not months:
         return year

@@ -302,6 +302,25 @@ def _bilan_notes(statement: EmissionsStatement) -> Iterable[Text]:
             "Market-based: contracts cover what the organisation buys (in_beges_energie); the rest, and what others buy, is at the"
             " location's factor."
         )
+    for one in statement.contracts:
+        if "kwh_site_unknown" in one:
+            yield _site_contract_note(one)
+
+
+def _site_contract_note(one: Mapping[str, str | float | bool]) -> Text:
+    """Say what a contract with a site is not given, because nobody can tell where it is."""
+    covered, unknown = (
+        {language: words(language).kwh(float(one[name])) for language in LANGUAGES}
+        for name in ("kwh_covered", "kwh_site_unknown")
+    )
+    return {
+        "fr": f"Contrat {one['contract_id']} ({one['supplier']}), limité au site {one['site']}, du {one['period_from']} au {one['period_to']} (exclu) : "
+        f"il couvre {covered['fr']}. De {unknown['fr']} le site n’est pas connu (entités à plusieurs sites, serveurs, salles des mois publiés) : "
+        "au facteur du lieu, même si ce contrat les couvre.",
+        "en": f"Contract {one['contract_id']} ({one['supplier']}), of site {one['site']} alone, {one['period_from']} to {one['period_to']} (exclusive): "
+        f"it covers {covered['en']}. Of {unknown['en']} the site is not known (entities at several sites, servers, rooms of released months): "
+        "at the location's factor, even where this contract covers them.",
+    }
 
 
 def _charts(rows: list[Row], totals: list[Row]) -> Iterable[Chart]:

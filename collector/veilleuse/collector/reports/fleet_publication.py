@@ -37,7 +37,7 @@ from veilleuse.collector.model.query import ALL_OVER, GroupKey, Query, key_of_ho
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.release.counts import count_fleet, count_screens
+from veilleuse.collector.release.counts import count_fleet, count_screens, sole_sites
 from veilleuse.collector.release.fleet import ReleaseAssumptions
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMonth
@@ -45,7 +45,7 @@ from veilleuse.collector.release.indicators import MonthContext, build_indicator
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.own_use import OWN_USE, OwnMonth, build_own_use
 from veilleuse.collector.release.publications import PublicationCache, Publish, is_held
-from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart
+from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart, at_site
 from veilleuse.collector.release.servers import (
     SERVERS,
     ServerMonth,
@@ -216,19 +216,22 @@ class FleetPublisher:
         declared = frozenset(one.device_class for one in powers)
         assumptions = ReleaseAssumptions(class_microwatts(powers), self._k, declared)
         ks = [self._k_of(part) for part in months]
-        released = []
+        released, sites = [], []
         for part, (content, servers), k in zip(months, contents, ks, strict=True):
             devices = fleet_devices(self._sources, part, self._today)
             cells, hidden = (content.cells, content.hidden_cells) if content else ((), ())
             counts = count_fleet(devices), count_screens(devices)
             released.append(ReleasedMonth(cells, hidden, *counts, cells_of_servers(servers), k))
+            sites.append(sole_sites(devices))
         headcounts = self._sources.inventory.headcounts()
         rows = [
             [_placed(row, headcounts, part) for row in of_month]
             for part, of_month in zip(months, estimate_months(released, assumptions), strict=True)
         ]
         servers_of = [servers for _, servers in contents]
-        for part, fleet, k in zip(months, with_servers_and_rooms(servers_of, rows, months), ks, strict=True):
+        settled = with_servers_and_rooms(servers_of, rows, months)
+        for part, of_month, k, of_part in zip(months, settled, ks, sites, strict=True):
+            fleet = tuple(at_site(row, of_part) for row in of_month)
             text = canonical(FLEET.encode(fleet)).decode()
             one = Publication(FLEET.kind, part.first, part.end, FLEET.format, k, METHOD_VERSION, 0, text)
             self._publish(one)

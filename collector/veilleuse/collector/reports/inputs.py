@@ -139,20 +139,19 @@ class Sources:
         return replace(query, perimeters=tuple(found))
 
 
-def cut_populations(
+def first_stored_months(
     periods: PeriodReader, months: tuple[date, date], hosts: Iterable[Host]
-) -> frozenset[Population]:
-    """Return populations without stored rows of the period's first months, although such machines were
-    enrolled.
+) -> dict[Population, date]:
+    """Return population → first month with stored rows; the end of the period where no month has any.
 
-    A sum over the period would cover only the remaining months. `months` are the 1st of two months, end
-    exclusive.
+    Only populations without rows of the period's first months, although such machines were enrolled. A sum
+    over the period would cover only the remaining months. `months` are the 1st of two months, end exclusive.
     """
     known = {host.host_id: host for host in hosts}
     at, end = months
     last = add_months(end, -1)
     waiting = {host.population for host in known.values() if is_enrolled(host, last) and at < end}
-    found: set[Population] = set()
+    found: dict[Population, date] = {}
     while waiting and at < end:
         first_enrolled: dict[Population, date] = {}
         for row in periods.host_months(at, add_months(at, 1)):
@@ -162,11 +161,19 @@ def cut_populations(
                 first_enrolled[host.population] = min(before, host.enrolled_on)
                 if at == months[0] and first_enrolled.keys() == waiting:
                     break  # no month of the period is earlier
-        cut = {one for one, day in first_enrolled.items() if at > months[0] and day <= add_months(at, -1)}
-        found |= cut
+        for population, day in first_enrolled.items():
+            if at > months[0] and day <= add_months(at, -1):
+                found[population] = at
         waiting -= first_enrolled.keys()
         at = add_months(at, 1)
-    return frozenset(found | waiting)
+    return found | dict.fromkeys(waiting, end)
+
+
+def cut_populations(
+    periods: PeriodReader, months: tuple[date, date], hosts: Iterable[Host]
+) -> frozenset[Population]:
+    """Return the populations of `first_stored_months`."""
+    return frozenset(first_stored_months(periods, months, hosts))
 
 
 def is_enrolled(host: Host, until: date) -> bool:

@@ -46,6 +46,7 @@ FIGURES = {
     "0.3": "262b5443ca3cb31bea6a34dbcc0c8ccba4883b809745c67cf607653a3f378e99",
     "0.4": "262b5443ca3cb31bea6a34dbcc0c8ccba4883b809745c67cf607653a3f378e99",
     "0.5": "3fd0cff499cb5ab53e5ff896d0544777e36d097ad36d8079ea563949e3cd91e6",
+    "0.7": "ebdf8889f5321865b184e458aa173eb289b7566f35d04506f5ebb2b7adffeade",
     "0.6": "3fd0cff499cb5ab53e5ff896d0544777e36d097ad36d8079ea563949e3cd91e6",
 }
 """Version → SHA-256 of everything that `figures` yields. Figures that change after a release need a new line.

@@ -10,6 +10,8 @@ import math
 from pathlib import Path
 from statistics import NormalDist
 
+import pytest
+
 from tests.unit.collector.derive.test_wall import DRAM, GPU, HOUR, PACKAGE, cell, machine, only
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.wall import wall_energy
@@ -58,3 +60,17 @@ def test_no_source_both_sets_priors_and_judges_them():
     """No source or machine is in both sets: a hold-out that set a prior would be none."""
     for column in ("source", "machine"):
         assert not {row[column] for row in rows("priors")} & {row[column] for row in rows("hold-out")}
+
+
+def test_a_laptop_at_rest_is_in_the_interval_of_its_package():
+    """An i7-7600U at rest draws 10.58 W at the wall, 1.44 W of it in its package; 3.1 to 7.9 W were told.
+    The GSD² is no less than the spread of the laptops that set the prior."""
+    rest = only(wall_energy(cell((PACKAGE, 1_440 * HOUR // 1000, HOUR)), machine(DeviceClass.LAPTOP)))
+    watts, u = rest.energy_millijoules / HOUR, rest.uncertainty_millijoules / rest.energy_millijoules
+    assert watts * math.exp(-K * u) < 9.31 / 0.88 < watts * math.exp(K * u)
+    errors = [log_error(row) for row in rows("priors") if row["device_class"] == "laptop"]
+    assert len(errors) == 3
+    spread = math.exp(2 * math.sqrt(sum(error**2 for error, _ in errors) / len(errors)))
+    assert spread == pytest.approx(2.12, abs=0.01)
+    assert u >= math.log(spread) / 2
+    assert all(abs(error) < half for error, half in errors)

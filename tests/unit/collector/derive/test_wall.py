@@ -133,7 +133,7 @@ def test_on_mains_the_battery_is_charging_and_the_counters_count():
     assert found.method is Method.COUNTER_MODELLED
     assert found.energy_millijoules == pytest.approx(3 * HOUR + 1.20 / 0.88 * 18_000_000, rel=1e-6)
     assert found.uncertainty_millijoules == pytest.approx(
-        found.energy_millijoules * math.log(1.6) / 2, rel=1e-5
+        found.energy_millijoules * math.log(2.2) / 2, rel=1e-5
     )
 
 

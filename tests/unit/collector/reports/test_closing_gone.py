@@ -8,12 +8,24 @@ import json
 import shutil
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import pytest
 
-from tests.support.closed_years import TODAY, YEAR, lead_commands_to, put, report, signed_off, told, watch
+from tests.support.closed_years import (
+    TODAY,
+    YEAR,
+    lead_commands_to,
+    put,
+    report,
+    signed_off,
+    told,
+    verified,
+    watch,
+)
 from tests.support.filled import Filled
 from tests.support.machines import settings_in
+from tests.support.publishing import publish_months
 from tests.support.rolled import retention, roll, workstation_days
 from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import open_collector
@@ -92,7 +104,7 @@ def test_rooms_outlive_the_readings_of_their_meters(place):
         first = propose(sources, place, january)
     (room,) = json.loads(first.file.statistics)["rooms"]
     assert room["it_millijoules"] == 12 * 3_600_000
-    assert first.notes == ()
+    assert not any("meter" in note for note in first.notes)
     with Filled(place.data_dir) as filled:
         retention(filled).run(spring.today)
     with opened(place.data_dir, place.reporting) as sources:
@@ -105,7 +117,35 @@ def test_rooms_outlive_the_readings_of_their_meters(place):
         again = propose(sources, place, spring)
     assert again.file.statistics == first.file.statistics
     assert again.report["rooms_basis"] == "statistics of 2025-r1"
-    assert (again.changed, again.notes) == (False, ())
+    assert not again.changed
+    assert not any("meter" in note for note in again.notes)
+
+
+def test_a_half_year_after_retention_says_which_parts_have_no_data(place, veilleuse):
+    """January and February are removed for workstations, and readings before March: the report names both, in
+    its head, its notes and on standard error. The server has its days.
+    """
+    with Filled(place.data_dir) as filled:
+        watch(filled, YEAR)
+        server = next(h for h in filled.store.registry.hosts() if h.population is Population.SERVER)
+        filled.store.metering.declare([DeclaredMeter("ups", server.site, "DC1", MeterBoundary.ROOM)], [], [])
+        start = day_start_unix_milliseconds(date(YEAR, 3, 10), "Europe/Paris")
+        reading = MeterReading("ups", PointKind.UPS, 3_600_000, 3_600_000)
+        filled.store.metering.put_readings(DirtyPeriod(server.host_id, Grain.HOUR, start), [reading])
+        filled.store.data.connection.execute(
+            "DELETE FROM host_months WHERE month < ? AND host_id <> ?",
+            (date(YEAR, 3, 1).toordinal(), server.host_id),
+        )
+    words = ("--from", f"{YEAR}-01-01", "--to", f"{YEAR}-07-01", "--basis", "unreleased")
+    code, out, error = veilleuse("report", "emissions", *words, "--format", "json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["report"]["missing_data"] == [
+        f"workstation {YEAR}-01-01 {YEAR}-03-01",
+        f"other_room {YEAR}-01-01 {YEAR}-03-10",
+    ]
+    assert f"rooms, {YEAR}-01-01 to {YEAR}-03-10 (exclusive)" in error
+    assert any("sans aucune donnée" in str(note) for note in document["assumptions"])
 
 
 def test_a_late_day_does_not_bring_a_year_back(place):
@@ -148,6 +188,43 @@ def test_retention_of_the_service_knows_closed_years(place, veilleuse):
                 for host_id in pcs
             )
         assert left == (0 if definitive else 12)
+
+
+@pytest.mark.parametrize("words", [(), ("--definitive",)])
+def test_closing_after_months_that_were_never_released_takes_back_no_released_one(
+    place, veilleuse, words: tuple[str, ...]
+):
+    """January to May were too old, and September was taken back: the other months answer as before."""
+    with Filled(place.data_dir) as filled:
+        publish_months(filled, date(2026, 12, 4))
+        filled.store.publications.take_back(date(YEAR, 9, 1), date(YEAR, 10, 1))
+    stretches = (("2025-06-01", "2025-09-01"), ("2025-10-01", "2026-01-01"))
+
+    def totals() -> list[Any]:
+        found = []
+        for first, end in stretches:
+            code, out, error = veilleuse(
+                "report", "emissions", "--from", first, "--to", end, "--format", "json"
+            )
+            assert code == 0, error
+            document = json.loads(out)
+            assert document["report"]["basis"] == "released"
+            found.append([(one["energy_millijoules"], one["kgco2e_total"]) for one in document["totals"]])
+        return found
+
+    before = totals()
+    made = told(veilleuse, "close", str(YEAR), *(signed_off(place) if words else ()))
+    (note,) = (one for one in made["notes"] if "released" in one)
+    assert note.startswith(f"released months of {YEAR}: 6 of 12")
+    assert note.endswith("stay as published: 2025-06, 2025-07, 2025-08, 2025-10, 2025-11, 2025-12")
+    assert totals() == before
+    (year,) = report(veilleuse)["totals"]  # its own estimate, as the note says
+    assert year["energy_millijoules"] == made["totals"][0]["energy_millijoules"]
+    verified(told(veilleuse, "verify", str(YEAR)))
+    with Filled(place.data_dir) as filled:
+        filled.store.publications.expire(date(YEAR, 9, 1), ())
+    veilleuse("close", str(YEAR), "--why", "again")
+    assert totals() == before
 
 
 def test_closing_for_good_says_what_goes(place, veilleuse):

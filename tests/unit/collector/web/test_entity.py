@@ -23,6 +23,7 @@ from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod
+from veilleuse.collector.web.pages import bilan
 from veilleuse.collector.web.pages.entities.entity import common_branch
 from veilleuse.collector.web.pages.parts import grams_of
 from veilleuse.wire.bands import DEFAULT_CALENDAR
@@ -163,6 +164,31 @@ def test_what_is_below_leads_on(reading: Reading, tokens: dict[str, str]):
     below = page(reading, of("L > Colleges"), tokens["reader"])
     for name in ("C1", "C2"):
         assert f'name=L+%3E+Colleges+%3E+{name}&year=2026">{name}</a>' in below
+
+
+def test_a_branch_has_one_interval_on_all_pages(
+    reading: Reading, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    """Bilan, the page above and the branch's own page show the interval of its total. A branch that is not
+    asked about shows none: the ends of its rows add up to another one."""
+    paths, reader = ("/bilan?", "/entite?"), tokens["reader"]
+    own = page(reading, of("L > Colleges"), reader)
+    low, high = re.findall(r"between (.*?) and (.*?)[ ,<]", own[: own.index("<table")])[0]
+    for path in paths:
+        row = row_of(page(reading, path, reader), "Colleges")
+        assert low in row
+        assert high in row
+    monkeypatch.setattr(bilan, "_MOST_ASKED", 0)
+    for path in paths:
+        said = page(reading, path, reader)
+        assert low not in row_of(said, "Colleges")
+        assert words("en")("bilan.branches") in said
+
+
+def row_of(said: str, branch: str) -> str:
+    """Return a branch's row of a page."""
+    (row,) = (one for one in re.findall("<tr.*?</tr>", said, re.DOTALL) if f">{branch}<" in one)
+    return str(row)
 
 
 def test_its_year_is_a_file(reading: Reading, tokens: dict[str, str]):

@@ -85,7 +85,10 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "items": ("beges_item", "ghg_category", "kgco2e_total", "in_beges_energie", "in_bilan_numerique"),
     "equivalents": ("equivalent", "number", "source", "published"),
     "year": ("level", "period_from", "period_to", "kwh_total", "kgco2e_total"),
-    "contracts": ("supplier", "kwh_covered", "factor_kgco2e_per_kwh", "guarantees_of_origin"),
+    "contracts": (
+        *("supplier", "site", "kwh_covered", "kwh_site_unknown", "factor_kgco2e_per_kwh"),
+        "guarantees_of_origin",
+    ),
     "home_shares": ("entity", "device_class", "home_share", "declared_by"),
     "memo": ("entity", "device_class", "n", "kwh_total", "kgco2e_total"),
     "own_use": (

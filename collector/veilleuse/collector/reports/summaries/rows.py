@@ -190,6 +190,9 @@ def group_rows(document: Document, dimension: str, total: float | None) -> list[
     found: list[Row] = []
     for (name, level), rows in groups.items():
         made: dict[str, Value] = {dimension: name, **sum_rows(rows)}
+        if dimension == "entity" and len(rows) > 1:  # its page has the interval of the sum: another one
+            made.pop("kgco2e_low", None)
+            made.pop("kgco2e_high", None)
         part = number(made, "kgco2e_total")
         if part is not None and total:
             made["share_of_total"] = part / total

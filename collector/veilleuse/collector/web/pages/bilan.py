@@ -65,7 +65,7 @@ FORMATS: Final = ("pdf", "xlsx", "csv", "json")
 _RELEASED: Final = "released"
 _CLOSED: Final = (YearState.CLOSED_PROVISIONAL.value, YearState.CLOSED_DEFINITIVE.value)
 _MOST_ASKED: Final = 6
-"""Groups whose own figure is asked for their interval: each takes a part of a second."""
+"""Branches whose own figure is asked for its interval, the largest ones: each takes a part of a second."""
 _ROUNDING: Final = 1e-6
 """Largest relative difference of a sum of rounded rows and their rounded total."""
 _OTHER_COVERAGE: Final = 1.5
@@ -109,7 +109,7 @@ class BilanPage:
     notes: tuple[str, ...]
     empty: str
     summed: str
-    """What an interval of several rows is."""
+    """Which intervals are not shown, and what an interval of several rows is."""
 
 
 async def bilan(look: Look) -> Mapping[str, object] | Response:
@@ -133,8 +133,9 @@ async def bilan(look: Look) -> Mapping[str, object] | Response:
     before, why_not = await year_before(look, of_year, year)
     rows = document.tables["totals" if by == "month" and document.tables.get("totals") else "rows"]
     groups = _groups(rows, by)
-    if len(groups) <= _MOST_ASKED:
-        groups = [await _with_interval(look, one, year) for one in groups]
+    branches = [one.name for one in groups if one.is_branch]
+    ends = await ends_of_branches(look, branches, year)
+    groups = [replace(one, ends=ends.get(one.name)) if one.is_branch else one for one in groups]
     page = _page(look, document, of_year.tables.get("totals", ()), groups, year, by, before, why_not)
     links = {one: look.link(PATH, year=one, by=by) for one in sorted({*years, year}, reverse=True)}
     return {"page": page, "years": links, "bys": BY}
@@ -153,13 +154,18 @@ async def _equipment(look: Look, year: int) -> Response:
     return attachment(made.content, "csv", f"veilleuse-{year}-{EQUIPMENT}{since}{until}")
 
 
-async def _with_interval(look: Look, one: _Group, year: int) -> _Group:
-    """Return an entity's group with the interval of its own page, which is narrower than that of a sum."""
-    if len(one.rows) < 2 or not one.is_entity:
-        return one
-    query = replace(year_query(year, "device_class"), entities=(one.name,))
-    totals = (await look.document(ResourceKind.EMISSIONS, query)).tables.get("totals", ())
-    return replace(one, ends=ends_of(totals[0]) if len(totals) == 1 else None, is_sum=False)
+async def ends_of_branches(look: Look, names: Sequence[str], year: int) -> dict[str, Ends]:
+    """Return entity → interval of its page's total, for the first entities alone.
+
+    The sum of the ends of its rows is another interval.
+    """
+    found: dict[str, Ends] = {}
+    for name in names[:_MOST_ASKED]:
+        query = replace(year_query(year, "device_class"), entities=(name,))
+        totals = (await look.document(ResourceKind.EMISSIONS, query)).tables.get("totals", ())
+        if len(totals) == 1 and (ends := ends_of(totals[0])) is not None:
+            found[name] = ends
+    return found
 
 
 async def with_summary(look: Look, document: Document, query: Query, form: str) -> Document:
@@ -250,8 +256,15 @@ def _page(
         tuple(_factors(document, w)),
         tuple(w.text(one)[0] for one in document.assumptions),
         w("bilan.empty_site" if by == "site" else "bilan.empty"),
-        w("bilan.summed") if any(one.is_sum for one in groups) else "",
+        " ".join(_interval_notes(groups, w)),
     )
+
+
+def _interval_notes(groups: Sequence[_Group], w: Words) -> Iterable[str]:
+    if any(one.is_branch and one.ends is None for one in groups):
+        yield w("bilan.branches")
+    if any(one.is_sum for one in groups):
+        yield w("bilan.summed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +278,8 @@ class _Group:
     ends: Ends | None
     is_sum: bool
     """True where the interval is a sum of others."""
-    is_entity: bool = False
+    is_branch: bool = False
+    """True for several rows of one entity, which has a page of its own."""
     is_room: bool = False
     """True for what server rooms draw beside the entities' servers."""
 
@@ -287,9 +301,10 @@ def _groups(rows: Sequence[Row], by: str) -> list[_Group]:
 
 
 def _group(name: str, rows: tuple[Row, ...], by: str, *, is_room: bool) -> _Group:
-    ends, is_entity = sum_ends(rows), by == "entity" and name not in ("", AUTRES)
+    is_branch = by == "entity" and name not in ("", AUTRES) and len(rows) > 1
+    ends = None if is_branch else sum_ends(rows)
     amounts = sum(map(amounts_of, rows), Amounts())
-    return _Group(name, amounts, rows, ends, len(rows) > 1 and ends is not None, is_entity, is_room)
+    return _Group(name, amounts, rows, ends, len(rows) > 1 and ends is not None, is_branch, is_room)
 
 
 def _first_fork(rows: Iterable[Row]) -> int:

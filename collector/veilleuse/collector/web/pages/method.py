@@ -37,7 +37,10 @@ _MARGINS: Final[Mapping[Method, tuple[int, ...]]] = {
     Method.METERED: (priors.METER_U_PPM, priors.MACHINE_METER_U_PPM),
     Method.BATTERY: (priors.BATTERY_U_PPM,),
     Method.COUNTER_CALIBRATED: (),
-    Method.COUNTER_MODELLED: tuple(one.u_ppm for one in priors.WALL_PRIORS.values()),
+    Method.COUNTER_MODELLED: (
+        priors.LAPTOP_PACKAGE_U_PPM,
+        *(one.u_ppm for one in priors.WALL_PRIORS.values()),
+    ),
     Method.LOAD_MODELLED: (priors.STATE_POWER_U_PPM, priors.THREAD_U_PPM),
     Method.CLASS_DEFAULT: (priors.UNKNOWN_U_PPM,),
 }

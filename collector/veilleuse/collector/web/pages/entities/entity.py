@@ -23,7 +23,7 @@ from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query, is_within
-from veilleuse.collector.reports.summaries.rows import ends_text, sum_ends
+from veilleuse.collector.reports.summaries.rows import Ends, ends_text, sum_ends
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import (
     ENTITY,
@@ -31,6 +31,7 @@ from veilleuse.collector.web.pages.bilan import (
     badge_of,
     closing_of,
     coverage_of,
+    ends_of_branches,
     number_of,
     with_summary,
     years_of,
@@ -105,7 +106,11 @@ async def entity(look: Look) -> Mapping[str, object] | Response:
     indicators = await look.document(ResourceKind.INDICATORS, _query(year, "", name))
     depth = len((name or common_branch(known)).split(ENTITY_SEPARATOR)) + 1 if known else 1
     below = _groups(rows, name, depth)
-    page = _page(look, year, name, (by_class, by_month, indicators), below, places)
+    branches = [one for one, same in below.items() if one not in ("", name) and len(same) > 1]
+    branches.sort(key=lambda one: -_grams(below[one]))
+    ends = {one: sum_ends(same) for one, same in below.items() if one not in branches}
+    ends |= await ends_of_branches(look, branches, year)
+    page = _page(look, year, name, (by_class, by_month, indicators), (below, ends), places)
     to_choose = sorted({*years, year}, reverse=True)
     return {"page": page, "years": {one: look.link(PATH, name=name or None, year=one) for one in to_choose}}
 
@@ -143,7 +148,7 @@ def _page(
     year: int,
     name: str,
     documents: tuple[Document, Document, Document],
-    below: Mapping[str, Sequence[Row]],
+    below: tuple[Mapping[str, Sequence[Row]], Mapping[str, Ends | None]],
     places: Places,
 ) -> EntityPage:
     w, here = look.w, {"name": name or None, "year": year}
@@ -160,7 +165,7 @@ def _page(
         tuple(_tiles(totals, w)),
         _classes(by_class.tables["rows"], w),
         _months(by_month.tables["rows"], w),
-        _children(look, name, year, below),
+        _children(look, name, year, *below),
         indicator_grid(look, indicators.tables["rows"]),
         tuple((one, look.link(SITE, name=one)) for one in sites),
         tuple((w(f"bilan.as_{form}"), look.link(PATH, **here, format=form)) for form in FORMATS),
@@ -236,14 +241,16 @@ def _groups(rows: Iterable[Row], name: str, depth: int) -> dict[str, list[Row]]:
     return dict(groups)
 
 
-def _children(look: Look, name: str, year: int, groups: Mapping[str, Sequence[Row]]) -> Grid | None:
+def _children(
+    look: Look, name: str, year: int, groups: Mapping[str, Sequence[Row]], ends: Mapping[str, Ends | None]
+) -> Grid | None:
     """Return one line per entity just below, the largest first; None where there is none."""
     w = look.w
     if not groups.keys() - {name}:
         return None
     largest, whole = max(map(_grams, groups.values())), sum(map(_grams, groups.values()))
     ordered = sorted(groups.items(), key=lambda one: (one[0] == name, -_grams(one[1])))
-    head, intervals = interval_column([sum_ends(same) for _, same in ordered], w)
+    head, intervals = interval_column([ends.get(path) for path, _ in ordered], w)
     found = tuple(
         cells(
             PageCell(path.rpartition(ENTITY_SEPARATOR)[2], link=look.link(PATH, name=path, year=year))
