@@ -38,6 +38,7 @@ from veilleuse.collector.reports.indicators import OF_ACTIONS, action_groups, fi
 from veilleuse.collector.reports.inputs import Sources, cut_populations
 from veilleuse.collector.reports.machines import stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
+from veilleuse.collector.reports.reen_trends import trend_of, why_no_trend
 from veilleuse.collector.reports.reen_values import (
     SheetValue,
     YearValues,
@@ -74,6 +75,7 @@ OBJECTIVE_COLUMNS: Final = (
     "coverage_states",
     "trend_ratio",
     "restated_trend_ratio",
+    "not_demonstrated",
     "target_year",
     "target_value",
     "threshold",
@@ -351,7 +353,8 @@ def _computed_row(sheet: _Sheet, cells: Cells, population: Population | None, va
     restated = (
         None if year is None or not comparable else _restated_value(sheet, indicator, population, value, year)
     )
-    baseline = number_of(cells, "baseline_value")
+    baseline = number_of(cells, "baseline_value") if comparable else None
+    why_not = why_no_trend(indicator, value, baseline, restated)
     target = number_of(cells, "target_value")
     goal = value.threshold if target is None and indicator not in AGES else target
     return without_missing(
@@ -363,13 +366,16 @@ def _computed_row(sheet: _Sheet, cells: Cells, population: Population | None, va
             "origin": "computed",
             "unit": value.unit,
             "direction": value.direction,
-            "restated_baseline_value": restated,
+            "restated_baseline_value": None if restated is None else restated.value,
             "current_year": sheet.query.civil_year,
             "value": value.value,
             **_bounds(value),
             "coverage_states": value.coverage_states,
-            "trend_ratio": _trend(value.value, baseline) if comparable else None,
-            "restated_trend_ratio": _trend(value.value, restated),
+            "trend_ratio": None if why_not else trend_of(value.value, baseline),
+            "restated_trend_ratio": trend_of(value.value, restated.value)
+            if restated and not why_not
+            else None,
+            "not_demonstrated": why_not,
             "threshold": value.threshold,
             "reached": is_reached(value.value, goal, value.direction, value.suspects) if comparable else None,
             "withheld": True if value.withheld else None,
@@ -398,12 +404,12 @@ def _bounds(value: SheetValue) -> dict[str, Shown | None]:
 
 def _restated_value(
     sheet: _Sheet, indicator: str, population: Population | None, value: SheetValue, year: int
-) -> float | None:
+) -> SheetValue | None:
     if indicator in NO_HISTORY:
         return None
     earlier = sheet.restate(year)
     found = earlier.of(indicator, population) if earlier else ()
-    return next((one.value for one in found if one.category == value.category and one.is_whole), None)
+    return next((one for one in found if one.category == value.category and one.is_whole), None)
 
 
 def _is_of_twelve_months(sheet: _Sheet) -> bool:
@@ -425,7 +431,7 @@ def _entered_row(cells: Cells) -> Row:
             "value_lo95": number_of(cells, "current_lo95"),
             "value_hi95": number_of(cells, "current_hi95"),
             "coverage_states": number_of(cells, "coverage"),
-            "trend_ratio": _trend(value, number_of(cells, "baseline_value")),
+            "trend_ratio": trend_of(value, number_of(cells, "baseline_value")),
             "reached": is_reached(value, target, cells.get("direction")),
         }
     )
@@ -439,10 +445,6 @@ def _common(cells: Cells) -> dict[str, Shown | None]:
         **{name: number_of(cells, name) for name in _NUMBERS},
         **{name: int(cells[name]) if name in cells else None for name in _YEARS},
     }
-
-
-def _trend(value: float | None, baseline: float | None) -> float | None:
-    return (value - baseline) / abs(baseline) if value is not None and baseline else None
 
 
 # --- measures

@@ -249,8 +249,8 @@ def test_a_change_is_a_number_only_where_it_is_demonstrated(
     tmp_path: Path, before: date, observed: int, reason: str | None
 ):
     """Only a real change has a sign and a number, on the first page and that of the year, in both languages.
-    Everything else is words. `observed`: machines with data the year before. What changes, if anything, is that
-    they are off at night.
+    Everything else is words. `observed`: machines with data the year before. What changes, if anything,
+    is that they are off at night.
     """
     now, moment = date(2026, 1, 1), datetime(2026, 2, 20, 12, tzinfo=UTC)
     with Filled(tmp_path / "data", clock=moment.timestamp) as data:
