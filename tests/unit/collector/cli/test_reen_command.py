@@ -309,8 +309,8 @@ def test_a_period_that_cuts_a_month_is_told(fleet: Path, veilleuse: Command):
 def test_a_baseline_is_restated_by_the_method_of_today(
     lyon: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """A server draws 350 W in 2024 and 180 W in 2025: the restated baseline is the machine's, not the published
-    one. Seen for twelve days a year, its intervals overlap, and no trend is told."""
+    """A server draws 350 W in 2024 and 180 W in 2025: the restated baseline is the machine's, not the
+    published one. Seen for twelve days a year, its intervals overlap, and no trend is told."""
     with Filled(lyon.data_dir) as filled:
         server = filled.add_host(
             Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2024, 1, 1)

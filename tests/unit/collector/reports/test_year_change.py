@@ -11,7 +11,7 @@ import pytest
 
 from veilleuse.collector.account.demonstrated import NotDemonstrated
 from veilleuse.collector.calendars.periods import add_months
-from veilleuse.collector.documents.document import Document
+from veilleuse.collector.documents.document import Document, Row
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.summaries.change import (
     BEFORE,
@@ -36,7 +36,8 @@ def released(
     basis: str = "released",
 ) -> Document:
     """Return months of a year by class, each of so many kWh, ± 5 %."""
-    rows, totals = [], []
+    rows: list[Row] = []
+    totals: list[Row] = []
     for month in months:
         first = date(year, month, 1)
         period = {"period_from": first.isoformat(), "period_to": add_months(first, 1).isoformat()}
