@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector import clock
+from veilleuse.collector.account.demonstration import ChangeObstacle, PeriodFacts, why_not_demonstrated
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.closed_years.signed_year import add_sign_off
@@ -27,7 +28,15 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.documents.document import Value as Shown
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.indicators import ON_THE_SHEET, SERVER_KWH, TABLE, USE_PHASE, IndicatorInput, made_of
+from veilleuse.collector.indicators import (
+    COVERAGE,
+    ON_THE_SHEET,
+    SERVER_KWH,
+    TABLE,
+    USE_PHASE,
+    IndicatorInput,
+    made_of,
+)
 from veilleuse.collector.model.actions import ECO_DESIGN, OBJECTIVES, ActionTable, Cells
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow
 from veilleuse.collector.model.indicators import Targets, is_reached
@@ -38,7 +47,6 @@ from veilleuse.collector.reports.indicators import OF_ACTIONS, action_groups, fi
 from veilleuse.collector.reports.inputs import Sources, cut_populations
 from veilleuse.collector.reports.machines import stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
-from veilleuse.collector.reports.reen_trends import trend_of, why_no_trend
 from veilleuse.collector.reports.reen_values import (
     SheetValue,
     YearValues,
@@ -52,44 +60,13 @@ from veilleuse.collector.reports.year_statistics_file import find_sole_statistic
 from veilleuse.wire.vocabulary import Population
 
 OBJECTIVE_COLUMNS: Final = (
-    "objective",
-    "indicator",
-    "name",
-    "population",
-    "category",
-    "origin",
-    "unit",
-    "direction",
-    "baseline_year",
-    "baseline_value",
-    "restated_baseline_value",
-    "current_year",
-    "value",
-    "interval",
-    "value_lo95",
-    "value_hi95",
-    "value_lo_sample",
-    "value_hi_sample",
-    "value_lo_sensitivity",
-    "value_hi_sensitivity",
-    "coverage_states",
-    "trend_ratio",
-    "restated_trend_ratio",
-    "not_demonstrated",
-    "target_year",
-    "target_value",
-    "threshold",
-    "reached",
-    "suspects",
-    "withheld",
-    "reason",
-    "measure",
-    "pilot",
-    "means_eur",
-    "means_fte",
-    "status",
-    "source",
-    "comment",
+    *("objective", "indicator", "name", "population", "category", "origin", "unit", "direction"),
+    *("baseline_year", "baseline_value", "restated_baseline_value", "current_year", "value"),
+    *("interval", "value_lo95", "value_hi95", "value_lo_sample", "value_hi_sample"),
+    *("value_lo_sensitivity", "value_hi_sensitivity", "coverage_states", "trend_ratio"),
+    *("restated_trend_ratio", "not_demonstrated", "target_year", "target_value", "threshold"),
+    *("reached", "suspects", "withheld", "reason", "measure", "pilot", "means_eur", "means_fte"),
+    *("status", "source", "comment"),
 )
 MEASURE_COLUMNS: Final = (
     "measure_id",
@@ -445,6 +422,32 @@ def _common(cells: Cells) -> dict[str, Shown | None]:
         **{name: number_of(cells, name) for name in _NUMBERS},
         **{name: int(cells[name]) if name in cells else None for name in _YEARS},
     }
+
+
+def trend_of(value: float | None, baseline: float | None) -> float | None:
+    """Return the relative change since a baseline; None where one is missing."""
+    return (value - baseline) / abs(baseline) if value is not None and baseline else None
+
+
+def why_no_trend(
+    indicator: str, value: SheetValue, baseline: float | None, restated: SheetValue | None
+) -> ChangeObstacle | None:
+    """Return why a trend is not told; None where it is, or where there is none.
+
+    A published baseline has no interval of its own: it lies outside the value's. Counts of the inventory are
+    exact, and the coverage is a measure of itself.
+    """
+    has_baseline = baseline is not None or (restated is not None and restated.value is not None)
+    if value.value is None or not has_baseline or (value.interval is None and value.coverage_states is None):
+        return None
+    now = PeriodFacts({} if indicator == COVERAGE else _share(value), (value.interval,))
+    if restated is not None and restated.value is not None:
+        return why_not_demonstrated(PeriodFacts(_share(restated), (restated.interval,)), now)
+    return why_not_demonstrated(PeriodFacts({}, (None if baseline is None else (baseline, baseline),)), now)
+
+
+def _share(value: SheetValue) -> dict[str, float]:
+    return {} if value.coverage_states is None else {"": value.coverage_states}
 
 
 # --- measures

@@ -26,7 +26,7 @@ from veilleuse.collector.model.indicators import Figure, Targets
 from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.release.indicator_rows import HalfWidth, IndicatorMonth
 from veilleuse.collector.reports.indicators import IndicatorSums
-from veilleuse.collector.reports.reen_trends import why_no_trend
+from veilleuse.collector.reports.reen import why_no_trend
 from veilleuse.collector.reports.reen_values import SheetValue, YearValues
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population

@@ -9,7 +9,7 @@ from datetime import date
 
 import pytest
 
-from veilleuse.collector.account.demonstrated import NotDemonstrated
+from veilleuse.collector.account.demonstration import ChangeObstacle
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.documents.document import Document, Row
 from veilleuse.collector.model.query import Query
@@ -56,12 +56,12 @@ PARTS = {"total": 1.0, "lo95": 0.95, "hi95": 1.05}
 def test_coverage_that_grew_seven_times_is_no_change():
     """Totals differ by 30 % beyond their intervals, while coverage went from 3.3 to 22.7 %."""
     found = compare_years(released(2026, 130, 0.227), released(2025, 100, 0.033))
-    assert found is NotDemonstrated.COVERAGE
+    assert found is ChangeObstacle.COVERAGE
 
 
 def test_overlapping_intervals_are_no_change():
     """Five per cent more, with intervals of ± 5 %."""
-    assert compare_years(released(2026, 105, 0.5), released(2025, 100, 0.5)) is NotDemonstrated.INTERVALS
+    assert compare_years(released(2026, 105, 0.5), released(2025, 100, 0.5)) is ChangeObstacle.INTERVALS
 
 
 def test_a_roll_out_on_1_november_is_compared_from_november_on():
@@ -70,7 +70,7 @@ def test_a_roll_out_on_1_november_is_compared_from_november_on():
     """
     before = released(2025, 100, 0.5, observed=(11, 12))
     until_october = released(2026, 80, 0.5, months=range(1, 11))
-    assert compare_years(until_october, before) is NotDemonstrated.MONTHS
+    assert compare_years(until_october, before) is ChangeObstacle.MONTHS
     found = compare_years(released(2026, 80, 0.5), before)
     assert isinstance(found, YearChange)
     assert (found.first, found.end) == (date(2026, 11, 1), date(2027, 1, 1))
@@ -90,20 +90,20 @@ def test_a_real_change_has_its_number():
 def test_rooms_that_were_read_for_a_quarter_are_no_change():
     """Room meters from October on: later years have more rooms, and no more energy."""
     before = released(2025, 100, 0.5, rooms=(10, 11, 12))
-    assert compare_years(released(2026, 130, 0.5, rooms=YEAR), before) is NotDemonstrated.COVERAGE
+    assert compare_years(released(2026, 130, 0.5, rooms=YEAR), before) is ChangeObstacle.COVERAGE
 
 
 def test_what_cannot_be_compared():
     """An unreleased year, one without an answer, and one of two factors."""
     now = released(2026, 80, 0.5)
     for before in (None, released(2025, 100, 0.5, basis="unreleased")):
-        assert compare_years(now, before) is NotDemonstrated.MONTHS
+        assert compare_years(now, before) is ChangeObstacle.MONTHS
     parts = [
         released(2025, 100, 0.5, months=months, factor=factor)
         for months, factor in ((range(1, 7), 0.05), (range(7, 13), 0.06))
     ]
     tables = {name: [*parts[0].tables[name], *parts[1].tables[name]] for name in ("rows", "totals")}
-    assert compare_years(now, Document({"basis": "released"}, (), tables, ())) is NotDemonstrated.FACTORS
+    assert compare_years(now, Document({"basis": "released"}, (), tables, ())) is ChangeObstacle.FACTORS
 
 
 def test_the_questions_are_of_the_released_months():

@@ -11,7 +11,7 @@ from datetime import date
 from fractions import Fraction
 from typing import Final
 
-from veilleuse.collector.account.demonstrated import NotDemonstrated, Observed, why_not_demonstrated
+from veilleuse.collector.account.demonstration import ChangeObstacle, PeriodFacts, why_not_demonstrated
 from veilleuse.collector.account.server_rooms import OTHER_ROOM
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.documents.document import RELEASED_UNTIL, Document, Head, Row
@@ -60,7 +60,7 @@ def change_questions(query: Query, head: Head) -> dict[str, Query]:
     }
 
 
-def compare_years(now: Document | None, before: Document | None) -> YearChange | NotDemonstrated:
+def compare_years(now: Document | None, before: Document | None) -> YearChange | ChangeObstacle:
     """Compare two years over the last months in a row that both observed.
 
     The documents answer `change_questions`. Ends of months are added: the errors of months are common.
@@ -68,10 +68,10 @@ def compare_years(now: Document | None, before: Document | None) -> YearChange |
     new, old = _months(now, 0), _months(before, _YEAR)
     shared = _last_run(sorted(new.keys() & old.keys()))
     if not shared:
-        return NotDemonstrated.MONTHS
+        return ChangeObstacle.MONTHS
     one, other = (_Period.of([found[month] for month in shared]) for found in (old, new))
     if one is None or other is None or not one.kgco2e:
-        return NotDemonstrated.FACTORS
+        return ChangeObstacle.FACTORS
     reason = why_not_demonstrated(one.observed, other.observed)
     if reason is not None:
         return reason
@@ -137,7 +137,7 @@ class _Period:
     factor: Fraction
     """kgCO2e/kWh."""
     ends: Ends | None
-    observed: Observed
+    observed: PeriodFacts
 
     @classmethod
     def of(cls, months: Sequence[_Month]) -> _Period | None:
@@ -150,7 +150,11 @@ class _Period:
         ends = {unit: sum_ends(totals, unit) for unit in ("kwh", "kgco2e")}
         told = tuple(None if one is None else one[1:] for one in ends.values())
         return cls(
-            _sum(kwh), _sum(kgco2e), _sum(factors[:1]), ends["kgco2e"], Observed(dict(_shares(months)), told)
+            _sum(kwh),
+            _sum(kgco2e),
+            _sum(factors[:1]),
+            ends["kgco2e"],
+            PeriodFacts(dict(_shares(months)), told),
         )
 
 

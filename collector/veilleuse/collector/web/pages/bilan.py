@@ -15,7 +15,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from veilleuse.collector.account.demonstrated import NotDemonstrated
+from veilleuse.collector.account.demonstration import ChangeObstacle
 from veilleuse.collector.documents.charts import Series, columns
 from veilleuse.collector.documents.document import FOR_PEOPLE, RELEASED_UNTIL, UNDER_WAY_UNTIL, Document, Row
 from veilleuse.collector.documents.text import DASH, Words
@@ -196,7 +196,7 @@ def years_of(store: ReadStore, today: date) -> tuple[int, ...]:
     return tuple(sorted({today.year, *store.publications.years(), *closed}, reverse=True))
 
 
-async def year_change(look: Look, document: Document, year: int) -> YearChange | NotDemonstrated | None:
+async def year_change(look: Look, document: Document, year: int) -> YearChange | ChangeObstacle | None:
     """Return the change from the year before, or why it is not demonstrated; None without released months."""
     if document.head.get(BASIS) != _RELEASED or not document.tables.get("totals"):
         return None
@@ -216,7 +216,7 @@ def _page(
     groups: Sequence[_Group],
     year: int,
     by: str,
-    change: YearChange | NotDemonstrated | None,
+    change: YearChange | ChangeObstacle | None,
 ) -> BilanPage:
     w = look.w
     whole = sum(map(amounts_of, totals), Amounts())
@@ -234,7 +234,7 @@ def _page(
         _grid(look, groups, whole, here) if groups else None,
         _months(groups, w) if by == "month" and groups else None,
         pair_of(change, w) if isinstance(change, YearChange) else None,
-        not_demonstrated_text(change, w) if isinstance(change, NotDemonstrated) else "",
+        not_demonstrated_text(change, w) if isinstance(change, ChangeObstacle) else "",
         tuple(
             (w(f"bilan.as_{form}"), look.link(PATH, **here | {"format": form}))
             for form in (*FORMATS, *((EQUIPMENT,) if badge != "unreleased" else ()))

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from veilleuse.collector.account.demonstrated import NotDemonstrated
+from veilleuse.collector.account.demonstration import ChangeObstacle
 from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.documents.document import Document
@@ -176,7 +176,7 @@ def _period(end: date, year: int, held: Collection[date], w: Words) -> str:
 
 
 def _year_tiles(
-    look: Look, document: Document, change: YearChange | NotDemonstrated | None, year: int
+    look: Look, document: Document, change: YearChange | ChangeObstacle | None, year: int
 ) -> Iterator[HomeTile]:
     w, totals = look.w, document.tables.get("totals", ())
     if not totals:

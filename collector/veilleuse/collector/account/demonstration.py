@@ -20,7 +20,7 @@ Above it, one period extrapolates much of what the other one measures.
 """
 
 
-class NotDemonstrated(StrEnum):
+class ChangeObstacle(StrEnum):
     """Reason why a change is not demonstrated."""
 
     MONTHS = "months"
@@ -33,7 +33,7 @@ class NotDemonstrated(StrEnum):
     """A period has several emission factors, or none."""
 
 
-class Observed(NamedTuple):
+class PeriodFacts(NamedTuple):
     """One of two periods with the same calendar months."""
 
     shares: Mapping[str, float]
@@ -42,13 +42,13 @@ class Observed(NamedTuple):
     """Ends of the interval of each quantity that is told, in the same order for both periods."""
 
 
-def why_not_demonstrated(before: Observed, after: Observed) -> NotDemonstrated | None:
+def why_not_demonstrated(before: PeriodFacts, after: PeriodFacts) -> ChangeObstacle | None:
     """Return the reason why a change is not demonstrated; None where it is."""
     classes = before.shares.keys() & after.shares.keys()
     if not all(is_like(before.shares[name], after.shares[name]) for name in classes):
-        return NotDemonstrated.COVERAGE
+        return ChangeObstacle.COVERAGE
     pairs = zip(before.ends, after.ends, strict=True)
-    return None if all(_are_apart(one, other) for one, other in pairs) else NotDemonstrated.INTERVALS
+    return None if all(_are_apart(one, other) for one, other in pairs) else ChangeObstacle.INTERVALS
 
 
 def is_like(share: float, other: float) -> bool:
