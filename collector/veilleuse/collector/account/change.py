@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from veilleuse.collector.account.decomposition import ClassYear, Effects, decompose
+from veilleuse.collector.account.demonstration import PeriodFacts, why_not_demonstrated
 from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.row import ClassFigure, FigureRow
 from veilleuse.collector.account.server_rooms import OTHER_ROOM
@@ -327,6 +328,10 @@ class NoComparison(StrEnum):
     """The year was closed by another method."""
     RELEASED = "released"
     """Released months hold no states by class; the unreleased figure has the comparison."""
+    COVERAGE = "coverage"
+    """As demonstration.ChangeObstacle."""
+    INTERVALS = "intervals"
+    """Likewise."""
 
 
 def comparison_obstacle(before: FigureRow, after: FigureRow, days: int) -> NoComparison | None:
@@ -342,7 +347,20 @@ def comparison_obstacle(before: FigureRow, after: FigureRow, days: int) -> NoCom
             found.add(_why_class_not(pair[0], pair[1], days) if len(pair) == 2 else NoComparison.MACHINES)
     if not found:  # only class defaults
         found.add(NoComparison.BASIS)
+    unlike = why_not_demonstrated(_observed(before, days), _observed(after, days))
+    if unlike is not None:
+        found.add(NoComparison(unlike.value))
     return next((reason for reason in NoComparison if reason in found), None)
+
+
+def _observed(row: FigureRow, days: int) -> PeriodFacts:
+    """Return the covered shares of a row by class, and the interval of its energy, mJ."""
+    shares = {
+        name: one.covered.days / days if name == OTHER_ROOM else one.estimate.coverage_states
+        for name, one in row.classes.items()
+    }
+    known = {name: share for name, share in shares.items() if share is not None}
+    return PeriodFacts(known, (row.estimate.bounds_millijoules,))
 
 
 def _why_rooms_not(both: Sequence[ClassFigure], days: int) -> NoComparison | None:

@@ -295,11 +295,11 @@ class _Emissions:
         """Say the change that the total itself has, or its reason for none."""
         change, shown = number(total, "change_kwh"), total.get(SHOWN)
         if change is not None and isinstance(shown, Mapping) and "change_kwh" in shown:
-            margin = number(total, "change_margin_kwh")
-            key = "change_in_margin" if margin is not None and abs(change) < margin else "change_kwh"
             text = shown["change_kwh"]
             return both(
-                lambda w: w(f"summary.{key}", change=w.text(text)[0] if not isinstance(text, float) else "")
+                lambda w: w(
+                    "summary.change_kwh", change=w.text(text)[0] if not isinstance(text, float) else ""
+                )
             )
         reason = total.get("not_compared")
         if reason is None:
