@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector import clock
-from veilleuse.collector.account.demonstration import ChangeObstacle, PeriodFacts, why_not_demonstrated
+from veilleuse.collector.account.change import ChangeObstacle, PeriodFacts, why_not_demonstrated
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.closed_years.signed_year import add_sign_off

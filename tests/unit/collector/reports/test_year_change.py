@@ -9,7 +9,7 @@ from datetime import date
 
 import pytest
 
-from veilleuse.collector.account.demonstration import ChangeObstacle
+from veilleuse.collector.account.change import ChangeObstacle
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.documents.document import Document, Row
 from veilleuse.collector.model.query import Query

@@ -11,7 +11,7 @@ from datetime import date
 from fractions import Fraction
 from typing import Final
 
-from veilleuse.collector.account.demonstration import ChangeObstacle, PeriodFacts, why_not_demonstrated
+from veilleuse.collector.account.change import ChangeObstacle, PeriodFacts, why_not_demonstrated
 from veilleuse.collector.account.server_rooms import OTHER_ROOM
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.documents.document import RELEASED_UNTIL, Document, Head, Row

@@ -15,7 +15,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from veilleuse.collector.account.demonstration import ChangeObstacle
+from veilleuse.collector.account.change import ChangeObstacle
 from veilleuse.collector.documents.charts import Series, columns
 from veilleuse.collector.documents.document import FOR_PEOPLE, RELEASED_UNTIL, UNDER_WAY_UNTIL, Document, Row
 from veilleuse.collector.documents.text import DASH, Words

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from veilleuse.collector.account.demonstration import ChangeObstacle
+from veilleuse.collector.account.change import ChangeObstacle
 from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.documents.document import Document

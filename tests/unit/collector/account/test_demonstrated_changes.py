@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from veilleuse.collector.account.demonstration import ChangeObstacle, PeriodFacts, why_not_demonstrated
+from veilleuse.collector.account.change import ChangeObstacle, PeriodFacts, why_not_demonstrated
 
 LOW, HIGH = (90.0, 110.0), (120.0, 140.0)
 
