@@ -3,6 +3,9 @@
 """Decomposes a change from the year before into effects, each with its margin (pure).
 docs/methodology.md, section 10.
 
+A change is a number only over months that both periods observed, on like coverage, and where the intervals do
+not overlap. Every outlet that tells a change asks `why_not_demonstrated`.
+
 The errors of two years' figures are correlated. Machines measured in both years are left out of both, group
 by group (random_groups). A model has the same error in both years.
 """
@@ -22,6 +25,7 @@ from veilleuse.collector.account.server_rooms import OTHER_ROOM
 from veilleuse.collector.fleet.estimate import EstimateBasis
 from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.fleet.random_groups import StateSums
+from veilleuse.collector.model.figures import Ends
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.quantiles import quantile95
 from veilleuse.wire.vocabulary import State
@@ -287,6 +291,52 @@ def _less(one: Iterable[float], other: Iterable[float]) -> tuple[float, ...]:
     return tuple(a - b for a, b in zip(one, other, strict=True))
 
 
+MOST_COVERAGE_RATIO: Final = 1.5
+"""Greatest ratio of a class's covered shares in two periods, our choice.
+Above it, one period extrapolates much of what the other one measures.
+"""
+
+
+class ChangeObstacle(StrEnum):
+    """Reason why a change is not demonstrated."""
+
+    MONTHS = "months"
+    """No calendar month was released and observed in both years."""
+    COVERAGE = "coverage"
+    """The covered share of a class differs by more than MOST_COVERAGE_RATIO."""
+    INTERVALS = "intervals"
+    """The intervals overlap, or one is not known."""
+    FACTORS = "factors"
+    """A period has several emission factors, or none."""
+
+
+class PeriodFacts(NamedTuple):
+    """One of two periods with the same calendar months."""
+
+    shares: Mapping[str, float]
+    """Class → covered share, 0 to 1: known time ÷ time in service. For rooms, time with meter readings."""
+    ends: tuple[Ends | None, ...]
+    """Ends of the interval of each quantity that is told, in the same order for both periods."""
+
+
+def why_not_demonstrated(before: PeriodFacts, after: PeriodFacts) -> ChangeObstacle | None:
+    """Return the reason why a change is not demonstrated; None where it is."""
+    classes = before.shares.keys() & after.shares.keys()
+    if not all(is_like(before.shares[name], after.shares[name]) for name in classes):
+        return ChangeObstacle.COVERAGE
+    pairs = zip(before.ends, after.ends, strict=True)
+    return None if all(_are_apart(one, other) for one, other in pairs) else ChangeObstacle.INTERVALS
+
+
+def is_like(share: float, other: float) -> bool:
+    """Return true when two covered shares differ by a factor of MOST_COVERAGE_RATIO at most."""
+    return max(share, other) <= MOST_COVERAGE_RATIO * min(share, other)
+
+
+def _are_apart(one: Ends | None, other: Ends | None) -> bool:
+    return one is not None and other is not None and (one[1] < other[0] or other[1] < one[0])
+
+
 LEAST_DAYS: Final = 30
 """Least number of days of each year that k machines must cover, our choice:
 a month has each weekday four times.
@@ -327,6 +377,10 @@ class NoComparison(StrEnum):
     """The year was closed by another method."""
     RELEASED = "released"
     """Released months hold no states by class; the unreleased figure has the comparison."""
+    COVERAGE = "coverage"
+    """As ChangeObstacle."""
+    INTERVALS = "intervals"
+    """Likewise."""
 
 
 def comparison_obstacle(before: FigureRow, after: FigureRow, days: int) -> NoComparison | None:
@@ -342,7 +396,20 @@ def comparison_obstacle(before: FigureRow, after: FigureRow, days: int) -> NoCom
             found.add(_why_class_not(pair[0], pair[1], days) if len(pair) == 2 else NoComparison.MACHINES)
     if not found:  # only class defaults
         found.add(NoComparison.BASIS)
+    unlike = why_not_demonstrated(_observed(before, days), _observed(after, days))
+    if unlike is not None:
+        found.add(NoComparison(unlike.value))
     return next((reason for reason in NoComparison if reason in found), None)
+
+
+def _observed(row: FigureRow, days: int) -> PeriodFacts:
+    """Return the covered shares of a row by class, and the interval of its energy, mJ."""
+    shares = {
+        name: one.covered.days / days if name == OTHER_ROOM else one.estimate.coverage_states
+        for name, one in row.classes.items()
+    }
+    known = {name: share for name, share in shares.items() if share is not None}
+    return PeriodFacts(known, (row.estimate.bounds_millijoules,))
 
 
 def _why_rooms_not(both: Sequence[ClassFigure], days: int) -> NoComparison | None:

@@ -208,6 +208,13 @@ class Words:
         month = self.month(day) if with_year else self.month(day).partition(" ")[0]
         return self("day.from_vowel" if month[0].lower() in "ao" else "day.from", month=month)
 
+    def months(self, first: date, last: date) -> str:
+        """Write from which month to which; both are days of them."""
+        if (first.year, first.month) == (last.year, last.month):
+            return self.month(first)
+        begin = self.from_month(first, with_year=first.year != last.year)
+        return self("months.span", begin=begin, last=self.month(last))
+
     def time(self, unix_milliseconds: int, zone: tzinfo | None = None) -> str:
         """Write a moment to the minute: UTC, or in a zone that the page names."""
         moment = instant(unix_milliseconds).astimezone(zone or UTC)

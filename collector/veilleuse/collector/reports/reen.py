@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector import clock
+from veilleuse.collector.account.change import ChangeObstacle, PeriodFacts, why_not_demonstrated
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.closed_years.signed_year import add_sign_off
@@ -27,7 +28,15 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.documents.document import Value as Shown
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.indicators import ON_THE_SHEET, SERVER_KWH, TABLE, USE_PHASE, IndicatorInput, made_of
+from veilleuse.collector.indicators import (
+    COVERAGE,
+    ON_THE_SHEET,
+    SERVER_KWH,
+    TABLE,
+    USE_PHASE,
+    IndicatorInput,
+    made_of,
+)
 from veilleuse.collector.model.actions import ECO_DESIGN, OBJECTIVES, ActionTable, Cells
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow
 from veilleuse.collector.model.indicators import Targets, is_reached
@@ -51,43 +60,13 @@ from veilleuse.collector.reports.year_statistics_file import find_sole_statistic
 from veilleuse.wire.vocabulary import Population
 
 OBJECTIVE_COLUMNS: Final = (
-    "objective",
-    "indicator",
-    "name",
-    "population",
-    "category",
-    "origin",
-    "unit",
-    "direction",
-    "baseline_year",
-    "baseline_value",
-    "restated_baseline_value",
-    "current_year",
-    "value",
-    "interval",
-    "value_lo95",
-    "value_hi95",
-    "value_lo_sample",
-    "value_hi_sample",
-    "value_lo_sensitivity",
-    "value_hi_sensitivity",
-    "coverage_states",
-    "trend_ratio",
-    "restated_trend_ratio",
-    "target_year",
-    "target_value",
-    "threshold",
-    "reached",
-    "suspects",
-    "withheld",
-    "reason",
-    "measure",
-    "pilot",
-    "means_eur",
-    "means_fte",
-    "status",
-    "source",
-    "comment",
+    *("objective", "indicator", "name", "population", "category", "origin", "unit", "direction"),
+    *("baseline_year", "baseline_value", "restated_baseline_value", "current_year", "value"),
+    *("interval", "value_lo95", "value_hi95", "value_lo_sample", "value_hi_sample"),
+    *("value_lo_sensitivity", "value_hi_sensitivity", "coverage_states", "trend_ratio"),
+    *("restated_trend_ratio", "not_demonstrated", "target_year", "target_value", "threshold"),
+    *("reached", "suspects", "withheld", "reason", "measure", "pilot", "means_eur", "means_fte"),
+    *("status", "source", "comment"),
 )
 MEASURE_COLUMNS: Final = (
     "measure_id",
@@ -351,7 +330,8 @@ def _computed_row(sheet: _Sheet, cells: Cells, population: Population | None, va
     restated = (
         None if year is None or not comparable else _restated_value(sheet, indicator, population, value, year)
     )
-    baseline = number_of(cells, "baseline_value")
+    baseline = number_of(cells, "baseline_value") if comparable else None
+    why_not = why_no_trend(indicator, value, baseline, restated)
     target = number_of(cells, "target_value")
     goal = value.threshold if target is None and indicator not in AGES else target
     return without_missing(
@@ -363,13 +343,16 @@ def _computed_row(sheet: _Sheet, cells: Cells, population: Population | None, va
             "origin": "computed",
             "unit": value.unit,
             "direction": value.direction,
-            "restated_baseline_value": restated,
+            "restated_baseline_value": None if restated is None else restated.value,
             "current_year": sheet.query.civil_year,
             "value": value.value,
             **_bounds(value),
             "coverage_states": value.coverage_states,
-            "trend_ratio": _trend(value.value, baseline) if comparable else None,
-            "restated_trend_ratio": _trend(value.value, restated),
+            "trend_ratio": None if why_not else trend_of(value.value, baseline),
+            "restated_trend_ratio": trend_of(value.value, restated.value)
+            if restated and not why_not
+            else None,
+            "not_demonstrated": why_not,
             "threshold": value.threshold,
             "reached": is_reached(value.value, goal, value.direction, value.suspects) if comparable else None,
             "withheld": True if value.withheld else None,
@@ -398,12 +381,12 @@ def _bounds(value: SheetValue) -> dict[str, Shown | None]:
 
 def _restated_value(
     sheet: _Sheet, indicator: str, population: Population | None, value: SheetValue, year: int
-) -> float | None:
+) -> SheetValue | None:
     if indicator in NO_HISTORY:
         return None
     earlier = sheet.restate(year)
     found = earlier.of(indicator, population) if earlier else ()
-    return next((one.value for one in found if one.category == value.category and one.is_whole), None)
+    return next((one for one in found if one.category == value.category and one.is_whole), None)
 
 
 def _is_of_twelve_months(sheet: _Sheet) -> bool:
@@ -425,7 +408,7 @@ def _entered_row(cells: Cells) -> Row:
             "value_lo95": number_of(cells, "current_lo95"),
             "value_hi95": number_of(cells, "current_hi95"),
             "coverage_states": number_of(cells, "coverage"),
-            "trend_ratio": _trend(value, number_of(cells, "baseline_value")),
+            "trend_ratio": trend_of(value, number_of(cells, "baseline_value")),
             "reached": is_reached(value, target, cells.get("direction")),
         }
     )
@@ -441,8 +424,30 @@ def _common(cells: Cells) -> dict[str, Shown | None]:
     }
 
 
-def _trend(value: float | None, baseline: float | None) -> float | None:
+def trend_of(value: float | None, baseline: float | None) -> float | None:
+    """Return the relative change since a baseline; None where one is missing."""
     return (value - baseline) / abs(baseline) if value is not None and baseline else None
+
+
+def why_no_trend(
+    indicator: str, value: SheetValue, baseline: float | None, restated: SheetValue | None
+) -> ChangeObstacle | None:
+    """Return why a trend is not told; None where it is, or where there is none.
+
+    A published baseline has no interval of its own: it lies outside the value's. Counts of the inventory are
+    exact, and the coverage is a measure of itself.
+    """
+    has_baseline = baseline is not None or (restated is not None and restated.value is not None)
+    if value.value is None or not has_baseline or (value.interval is None and value.coverage_states is None):
+        return None
+    now = PeriodFacts({} if indicator == COVERAGE else _share(value), (value.interval,))
+    if restated is not None and restated.value is not None:
+        return why_not_demonstrated(PeriodFacts(_share(restated), (restated.interval,)), now)
+    return why_not_demonstrated(PeriodFacts({}, (None if baseline is None else (baseline, baseline),)), now)
+
+
+def _share(value: SheetValue) -> dict[str, float]:
+    return {} if value.coverage_states is None else {"": value.coverage_states}
 
 
 # --- measures

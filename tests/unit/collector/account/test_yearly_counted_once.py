@@ -249,11 +249,11 @@ def test_a_year_half_over_is_compared_with_no_whole_one():
     this_year = (month(15), month(27))
     running = total(kept, *this_year, date(2025, 7, 1))
     assert running.energy.kwh_total is not None
-    assert running.change.fleet_effect_kwh is None
+    assert running.change.not_compared == "running"
     over = total(kept, *this_year, date(2026, 1, 1))
-    assert over.change.fleet_effect_kwh == pytest.approx(-24 * 40 / 1000)  # 2024 had a day more
+    assert over.change.not_compared == "coverage"
     by_month = asked(kept, *this_year, date(2025, 3, 10), ("month",)).totals
-    assert [row.change.fleet_effect_kwh is not None for row in by_month] == [
+    assert [row.change.not_compared != "running" for row in by_month] == [
         True,
         True,
         *[False] * (len(by_month) - 2),
@@ -266,8 +266,8 @@ def test_a_zone_without_a_factor_in_the_year_before():
     one = tower()
     rows = tuple(
         row._replace(period_from=row.period_from.replace(year=row.period_from.year - 4 + more))
-        for row in _told(one, (3, 15), 4, 40, metered=False)
-        for more in (0, 1)
+        for more, watts in ((0, 40), (1, 400))
+        for row in _told(one, (3, 15), 4, watts, metered=False)
     )
     early = replace(asset_of(one), in_service_on=date(2019, 1, 1))
     row = total(stored((one,), (early,), rows), date(2021, 1, 1), date(2022, 1, 1))
@@ -305,14 +305,15 @@ def test_a_room_and_its_servers_have_a_contract_each():
 
 
 def test_a_room_is_compared_with_the_room():
-    """A room with twice the energy changes by 55 kWh, and the servers beside it by 0."""
+    """A room with twice the energy changes by 55 kWh; the servers beside it have no demonstrated change."""
     twice = replace(
         ROOM, other_millijoules=2 * 30 * KWH, ups_loss_millijoules=10 * KWH, overhead_millijoules=40 * KWH
     )
     before = replace(with_rooms(by_site(), [ROOM], ()), first=date(2024, 1, 1), end=date(2025, 1, 1))
     made = build_statement([with_rooms(by_site(), [twice], ())], replace(TERMS, before={0: before}))
     of_servers, of_room = list[Any](made.rows)
-    assert (of_servers.change.watts_effect_kwh, of_room.change.watts_effect_kwh) == (0, 55)
+    assert (of_servers.change.not_compared, of_servers.change.watts_effect_kwh) == ("intervals", None)
+    assert of_room.change.watts_effect_kwh == 55
 
 
 def test_with_k_of_one_everything_is_shown():

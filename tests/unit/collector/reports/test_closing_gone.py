@@ -235,7 +235,9 @@ def test_closing_for_good_says_what_goes(place, veilleuse):
 
 
 def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse, monkeypatch):
-    """A part, its months and the present tree are reported without a change from the closed year."""
+    """A part, its months and the present tree are not compared with the closed year; the whole year is, whose
+    coverage differs.
+    """
     monkeypatch.setattr(
         "veilleuse.collector.clock.today", lambda zone=None: date(YEAR + 2, 1, 1)
     )  # it is over
@@ -250,32 +252,32 @@ def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse, 
         assert code == 0, err
         assert json.loads(out)["totals"][0]["kwh_total"] > 0
         total = json.loads(out)["totals"][0]
-        assert ("change_margin_kwh" in total) is (words == whole)
-        assert total.get("not_compared") == (None if words == whole else "not_kept")
+        assert "change_margin_kwh" not in total
+        assert total["not_compared"] == ("coverage" if words == whole else "not_kept")
 
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_the_change_from_a_year_whose_first_months_are_gone(
     tmp_path, measured_years, monkeypatch, veilleuse, closed
 ):
-    """Where half a year of PCs is gone, there is no change, unless the year was closed in time."""
+    """Where half a year of PCs is gone, nothing is compared, unless the year was closed in time: then its
+    interval overlaps as before.
+    """
     settings = settings_in(tmp_path)
     shutil.copytree(measured_years, settings.data_dir)
     lead_commands_to(settings, monkeypatch)
 
-    def effect() -> float | None:
+    def reason() -> str:
         (row,) = [row for row in report(veilleuse)["rows"] if row["device_class"] == "tower"]
-        assert ("watts_effect_kwh" in row) is ("not_compared" not in row)
-        found: float | None = row.get("watts_effect_kwh")
-        return found
+        assert "watts_effect_kwh" not in row
+        return str(row["not_compared"])
 
-    assert effect() is not None
+    assert reason() == "intervals"
     if closed:
         told(veilleuse, "close", str(YEAR - 1), code=3)
     with Filled(settings.data_dir) as filled:
         retention(filled).run(date(2026, 1, 5))
-    after = effect()
-    assert (after is not None) is closed
+    assert reason() == ("intervals" if closed else "gone")
     if closed:
         both = ("--from", f"{YEAR - 1}-01-01", "--to", f"{YEAR + 1}-01-01", "--format", "json")
         code, out, err = veilleuse("report", "emissions", *both)

@@ -26,7 +26,8 @@ from veilleuse.collector.model.indicators import Figure, Targets
 from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.release.indicator_rows import HalfWidth, IndicatorMonth
 from veilleuse.collector.reports.indicators import IndicatorSums
-from veilleuse.collector.reports.reen_values import YearValues
+from veilleuse.collector.reports.reen import why_no_trend
+from veilleuse.collector.reports.reen_values import SheetValue, YearValues
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -66,10 +67,36 @@ def test_half_a_year_is_not_compared_with_a_whole_one(
     found = sheet_rows(veilleuse, "--from", period[0], "--to", period[1])["server_kwh"]
     assert found["value"] == pytest.approx(1577 if is_year else 1577 * 181 / 365, rel=0.02)
     assert (found["baseline_value"], found["target_value"]) == (3000, 2500)
-    assert ("trend_ratio" in found, "reached" in found) == (is_year, is_year)
-    if is_year:
-        assert found["trend_ratio"] == pytest.approx(1577 / 3000 - 1, abs=0.02)
-        assert found["reached"] is True
+    # 3,000 kWh lie in the interval of a year seen for twelve days: no trend
+    assert "trend_ratio" not in found
+    assert found.get("not_demonstrated") == ("intervals" if is_year else None)
+    assert found.get("reached") is (True if is_year else None)
+
+
+@pytest.mark.parametrize(
+    ("interval", "coverage", "restated", "reason"),
+    [
+        ((76.0, 84.0), 0.4, (95.0, 105.0, 0.5), None),
+        ((76.0, 84.0), 0.4, (95.0, 105.0, 0.03), "coverage"),
+        ((70.0, 98.0), 0.4, (95.0, 105.0, 0.5), "intervals"),
+        ((76.0, 84.0), 0.4, None, None),
+        ((70.0, 104.0), 0.4, None, "intervals"),
+        (None, 0.4, None, "intervals"),
+        (None, None, None, None),
+    ],
+)
+def test_a_trend_is_told_where_it_is_demonstrated(
+    interval: tuple[float, float] | None,
+    coverage: float | None,
+    restated: tuple[float, float, float] | None,
+    reason: str | None,
+):
+    """80 against 100: by the restated year, with its interval and coverage, or outside the value's interval.
+    A count of the inventory is exact.
+    """
+    value = SheetValue("", "", "", 80.0, interval, coverage)
+    earlier = None if restated is None else SheetValue("", "", "", 100.0, restated[:2], restated[2])
+    assert why_no_trend("server_kwh", value, 100.0, earlier) == reason
 
 
 @pytest.mark.usefixtures("server_of_2025")

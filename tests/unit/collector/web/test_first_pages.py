@@ -7,7 +7,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.filled import METER, Filled, minutes_of_server, month_of_workstations
+from tests.support.filled import METER, Filled, cell, civil, minutes_of_server, month_of_workstations
 from tests.support.publishing import publish_months
 from tests.support.reading import DOOR_TOKEN, Reading
 from tests.support.rolled import roll
@@ -27,7 +27,7 @@ from veilleuse.collector.model.publications import HOLD_NOTE, PublicationHold
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
-from veilleuse.wire.vocabulary import DeviceClass, Population
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 PLANS = [(600, 1200)] * 32
@@ -94,7 +94,7 @@ def test_the_first_page_has_the_apis_year(reading: Reading, tokens: dict[str, st
     for row in months[-3:]:
         kilograms = w.grams(Fraction(repr(row["kgco2e_total"])) * 1000).replace("\u00a0", " ")
         assert kilograms in page
-    assert "Évolution sur 2025 – Pas de comparaison avec 2025" in page
+    assert "Évolution sur 2025 Évolution non démontrée : aucun mois n’est publié et observé" in page
     assert "De janvier à octobre 2026 : les mois publiés. Le mois de novembre paraît le" in page
     assert "km en voiture thermique" in page or "c’est à peu près" not in page
 
@@ -229,20 +229,51 @@ def test_a_month_held_since_a_restore_has_no_day(tmp_path: Path, published: bool
             assert "4 décembre" not in home
 
 
-@pytest.mark.parametrize(("before", "shared"), [(date(2025, 2, 1), False), (date(2025, 1, 1), True)])
-def test_the_change_is_of_the_same_months(tmp_path: Path, before: date, shared: bool):
-    """January of two years is compared, with its parts; a year without its January is not."""
-    now = datetime(2026, 2, 20, 12, tzinfo=UTC)
-    with Filled(tmp_path / "data", clock=now.timestamp) as data:
+def nights(data: Filled, month: date, hosts: Sequence[HostId], state: State) -> None:
+    """Add a month of nights in one state."""
+    for host in hosts:
+        night = [cell(state, 39_600_000, Band.NIGHT)]
+        data.push(host, [(civil(month + timedelta(days=n)), night) for n in range(28)])
+
+
+@pytest.mark.parametrize(
+    ("before", "observed", "reason"),
+    [
+        (date(2025, 2, 1), 32, "months"),
+        (date(2025, 1, 1), 32, "intervals"),
+        (date(2025, 1, 1), 10, "coverage"),
+        (date(2025, 1, 1), 32, None),
+    ],
+)
+def test_a_change_is_a_number_only_where_it_is_demonstrated(
+    tmp_path: Path, before: date, observed: int, reason: str | None
+):
+    """Only a real change has a sign and a number, on the first page and that of the year, in both languages.
+    Everything else is words. `observed`: machines with data the year before. What changes, if anything,
+    is that they are off at night.
+    """
+    now, moment = date(2026, 1, 1), datetime(2026, 2, 20, 12, tzinfo=UTC)
+    with Filled(tmp_path / "data", clock=moment.timestamp) as data:
         hosts = [data.add_host(Population.WORKSTATION, DeviceClass.TOWER, enrolled_on=before) for _ in PLANS]
-        for month in (before, date(2026, 1, 1)):
-            month_of_workstations(data, month, PLANS, known=hosts)
+        states = (State.ON_IDLE, State.ON_IDLE if reason else State.OFF)
+        for month, known, state in zip((before, now), (hosts[:observed], hosts), states, strict=True):
+            nights(data, month, known, state)
         data.derive()
-        publish_months(data, now.date())
-        with Reading(data, clock=now.timestamp) as reading:
-            page = text_of(reading, "/?lang=fr", reading.account())
-    assert ("dont activité" in page) is shared
-    assert ("ne commencent qu’en" in page or "Pas de comparaison avec 2025" in page) is not shared
+        publish_months(data, moment.date())
+        with Reading(data, clock=moment.timestamp) as reading:
+            token = reading.account()
+            pages = {
+                (path, language): text_of(reading, f"{path}?lang={language}&year=2026", token)
+                for path in ("/", "/bilan")
+                for language in ("fr", "en")
+            }
+    for (_, language), page in pages.items():
+        w = words(language)
+        assert ("dont activité" in page or "of which activity" in page) is (reason is None), page
+        if reason is not None:
+            told = w("summary.not_demonstrated", reason=w.word("not_demonstrated", reason))
+            assert told.replace("\u00a0", " ") in page
+            assert not re.search(r"[+−]\s?[0-9]", page)
 
 
 def test_hidden_pcs_are_not_zero(tmp_path: Path):

@@ -23,7 +23,9 @@ def answer_all(
 ) -> dict[str, Document]:
     """Return name → answer; a question that released months do not answer has none.
 
-    `basis`: of the report. `cut`: as in find_stretches. Raises UnknownZone, UsageError, StoreDamaged.
+    `basis`: of the report. `cut`: as in find_stretches; months answer by themselves.
+
+    Raises UnknownZone, UsageError, StoreDamaged.
     """
     if basis == Basis.UNRELEASED.value:
         return {
@@ -35,5 +37,5 @@ def answer_all(
     return {
         name: released_groups(sources, query, stretches, random_roll_out=random_roll_out)
         for name, query in asked.items()
-        if (stretches := find_stretches(sources.released, query, cut=cut))
+        if (stretches := find_stretches(sources.released, query, cut=cut or "month" in query.dimensions))
     }

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
 from veilleuse.collector.documents.document import (
-    RELEASED_UNTIL,
     SHOWN,
     Document,
     Head,
@@ -33,7 +32,13 @@ from veilleuse.collector.model.closed_years import YearState
 from veilleuse.collector.model.figures import SAMPLE_INTERVAL
 from veilleuse.collector.model.query import Basis, Query
 from veilleuse.collector.reports.emissions_document import BASIS
-from veilleuse.collector.reports.summaries.change import compare_years, sole_total
+from veilleuse.collector.reports.summaries.change import (
+    BEFORE,
+    MONTHS,
+    YearChange,
+    change_questions,
+    compare_years,
+)
 from veilleuse.collector.reports.summaries.rows import (
     both,
     group_rows,
@@ -48,8 +53,6 @@ from veilleuse.collector.reports.summaries.rows import (
 )
 
 DIMENSIONS: Final = ("perimeter", "entity", "device_class", "month")
-BEFORE: Final = "before"
-"""Name of the question about the same months of the year before."""
 CHART_BARS: Final = 6
 FEW: Final = 12
 """Rows of the tables about method and quality."""
@@ -108,20 +111,13 @@ def questions(query: Query, head: Head) -> dict[str, Query]:
         for name in DIMENSIONS
         if (name,) != query.dimensions
     }
-    if basis in (Basis.RELEASED.value, Basis.OBSERVED.value):
-        before = _year_before(query, head)
-        return asked if before is None or basis == Basis.OBSERVED.value else {**asked, BEFORE: before}
+    if basis == Basis.OBSERVED.value:
+        return asked
+    if basis == Basis.RELEASED.value:
+        return {**asked, **change_questions(query, head)}
     if is_closed:
         return {name: one for name, one in asked.items() if name != "month"}
     return {}
-
-
-def _year_before(query: Query, head: Head) -> Query | None:
-    end = date.fromisoformat(str(head.get(RELEASED_UNTIL, query.end.isoformat())))
-    if (query.first.day, end.day) != (1, 1) or query.first >= end or query.first.year < end.year - 1:
-        return None
-    first, last = (day.replace(year=day.year - 1) for day in (query.first, end))
-    return replace(query, first=first, end=last, dimensions=("perimeter",), level=None)
 
 
 def add_summary(document: Document, answers: Mapping[str, Document]) -> Document:
@@ -139,7 +135,7 @@ class _Emissions:
         grouped = asked if isinstance(asked, Sequence) and not isinstance(asked, str) else ()
         own = {name: document for name in DIMENSIONS if name in grouped}
         self.by = {**own, **{name: one for name, one in answers.items() if name in DIMENSIONS}}
-        self.before = answers.get(BEFORE)
+        self.years = tuple(answers.get(name) for name in (MONTHS, BEFORE))
         self.total = self._total()
         self.kilograms = number(self.total, "kgco2e_total") if self.total else None
 
@@ -290,50 +286,26 @@ class _Emissions:
         return both(write)
 
     def _change(self, total: Row) -> Text:
-        """Say how the total differs from the year before, or why this is not said."""
-        before = self._total_before(total)
-        if before is None:
+        """Say how the total differs from the year before, or why this is not demonstrated."""
+        if self.document.head.get(BASIS) != Basis.RELEASED.value:
             return self._own_change(total)
-        found = compare_years(total, before)
-        if found is None or not found.before_kgco2e:
-            return said("several_factors")
-
-        def write(w: Words) -> str:
-            def kilograms(value: float) -> str:
-                return signed(w.kilograms(abs(value)), value)
-
-            text = w(
-                "summary.change",
-                before=w.kilograms(found.before_kgco2e),
-                share=signed(w.percent(abs(found.change_kgco2e) / found.before_kgco2e), found.change_kgco2e),
-                change=kilograms(found.change_kgco2e),
-                activity=kilograms(found.activity_kgco2e),
-                factor=kilograms(found.factor_kgco2e),
-            )
-            return f"{text} {w('summary.in_doubt')}" if found.is_in_doubt else text
-
-        return both(write)
-
-    def _total_before(self, total: Row) -> Row | None:
-        """Return the total of the same months of the year before; None where they are not all released."""
-        if self.before is None or "period_from" not in total:
-            return None
-        days = (date.fromisoformat(str(total[name])) for name in ("period_from", "period_to"))
-        first, end = (day.replace(year=day.year - 1).isoformat() for day in days)
-        return sole_total(self.before, first=first, end=end)
+        found = compare_years(*self.years)
+        if not isinstance(found, YearChange):
+            return both(lambda w: not_demonstrated_text(found, w))
+        return both(partial(_change_text, found))
 
     def _own_change(self, total: Row) -> Text:
         """Say the change that the total itself has, or its reason for none."""
         change, shown = number(total, "change_kwh"), total.get(SHOWN)
         if change is not None and isinstance(shown, Mapping) and "change_kwh" in shown:
-            margin = number(total, "change_margin_kwh")
-            key = "change_in_margin" if margin is not None and abs(change) < margin else "change_kwh"
             text = shown["change_kwh"]
             return both(
-                lambda w: w(f"summary.{key}", change=w.text(text)[0] if not isinstance(text, float) else "")
+                lambda w: w(
+                    "summary.change_kwh", change=w.text(text)[0] if not isinstance(text, float) else ""
+                )
             )
         reason = total.get("not_compared")
-        if reason in (None, "released"):
+        if reason is None:
             return said("not_released_before")
         return both(lambda w: w("summary.not_compared", reason=w.word("not_compared", str(reason))))
 
@@ -369,6 +341,26 @@ def remedies(document: Document) -> Iterator[Text]:
     yield said("see_doctor")
     if document.head.get(BASIS) == Basis.UNRELEASED.value:
         yield said("enrol")
+
+
+def not_demonstrated_text(reason: str, w: Words) -> str:
+    """Say that a change is not demonstrated, and why: without a number, which people would take for one."""
+    return w("summary.not_demonstrated", reason=w.word("not_demonstrated", reason))
+
+
+def _change_text(change: YearChange, w: Words) -> str:
+    def kilograms(value: float) -> str:
+        return signed(w.kilograms(abs(value)), value)
+
+    return w(
+        "summary.change",
+        months=w.months(change.first, change.end - timedelta(days=1)),
+        before=w.kilograms(change.before_kgco2e),
+        share=signed(w.percent(abs(change.change_kgco2e) / change.before_kgco2e), change.change_kgco2e),
+        change=kilograms(change.change_kgco2e),
+        activity=kilograms(change.activity_kgco2e),
+        factor=kilograms(change.factor_kgco2e),
+    )
 
 
 def _amount(unit: str, value: float, w: Words) -> str:

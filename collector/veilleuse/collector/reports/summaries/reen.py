@@ -30,7 +30,7 @@ from veilleuse.collector.indicators import TABLE, IndicatorInput
 from veilleuse.collector.model.actions import OBJECTIVES
 from veilleuse.collector.model.indicators import PCS
 from veilleuse.collector.model.query import TOTAL
-from veilleuse.collector.reports.summaries.emissions import quality_table
+from veilleuse.collector.reports.summaries.emissions import not_demonstrated_text, quality_table
 from veilleuse.collector.reports.summaries.rows import (
     both,
     ends_of,
@@ -115,6 +115,9 @@ def _objective(row: Row) -> Row:
     shown = {"name": both(lambda w: _name(row, w))}
     if (trend := number(found, "trend_ratio")) is not None:
         shown["trend_ratio"] = both(lambda w: signed(w.percent(abs(trend)), trend))
+    elif reason := str(row.get("not_demonstrated", "")):
+        found["trend_ratio"] = reason
+        shown["trend_ratio"] = both(lambda w: not_demonstrated_text(reason, w))
     return {**found, "name": str(row.get("name", "")), SHOWN: shown}
 
 

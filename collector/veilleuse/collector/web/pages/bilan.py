@@ -15,6 +15,7 @@ from typing import Final
 
 from starlette.responses import Response
 
+from veilleuse.collector.account.change import ChangeObstacle
 from veilleuse.collector.documents.charts import Series, columns
 from veilleuse.collector.documents.document import FOR_PEOPLE, RELEASED_UNTIL, UNDER_WAY_UNTIL, Document, Row
 from veilleuse.collector.documents.text import DASH, Words
@@ -26,12 +27,18 @@ from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.exchange.numecoeval import DIMENSIONS, EQUIPMENT, equipment_file
 from veilleuse.collector.reports.summaries import emissions as emissions_summary
-from veilleuse.collector.reports.summaries.change import compare_years
+from veilleuse.collector.reports.summaries.change import (
+    BEFORE,
+    MONTHS,
+    YearChange,
+    change_questions,
+    compare_years,
+)
+from veilleuse.collector.reports.summaries.emissions import not_demonstrated_text
 from veilleuse.collector.reports.summaries.rows import (
     Ends,
     ends_of,
     ends_text,
-    interval_text,
     number,
     observed_share,
     signed,
@@ -68,8 +75,6 @@ _MOST_ASKED: Final = 6
 """Branches whose own figure is asked for its interval, the largest ones: each takes a part of a second."""
 _ROUNDING: Final = 1e-6
 """Largest relative difference of a sum of rounded rows and their rounded total."""
-_OTHER_COVERAGE: Final = 1.5
-"""From this ratio of two coverages on, one year extrapolates much that the other one measures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +83,9 @@ class YearPair:
 
     months: str
     rows: tuple[tuple[str, str, str], ...]
-    """(what, value, interval and coverage or nothing): before, now, the change and its parts."""
+    """(what, value, interval or nothing): before, now, the change and its parts."""
     share: str
     """Change ÷ the year before, with its sign."""
-    notes: tuple[str, ...]
-    """Why the change may be none of the machines'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +133,13 @@ async def bilan(look: Look) -> Mapping[str, object] | Response:
     of_year = (
         document if by != "month" else await look.document(ResourceKind.EMISSIONS, year_query(year, BY[0]))
     )
-    before, why_not = await year_before(look, of_year, year)
+    change = await year_change(look, of_year, year)
     rows = document.tables["totals" if by == "month" and document.tables.get("totals") else "rows"]
     groups = _groups(rows, by)
     branches = [one.name for one in groups if one.is_branch]
     ends = await ends_of_branches(look, branches, year)
     groups = [replace(one, ends=ends.get(one.name)) if one.is_branch else one for one in groups]
-    page = _page(look, document, of_year.tables.get("totals", ()), groups, year, by, before, why_not)
+    page = _page(look, document, of_year.tables.get("totals", ()), groups, year, by, change)
     links = {one: look.link(PATH, year=one, by=by) for one in sorted({*years, year}, reverse=True)}
     return {"page": page, "years": links, "bys": BY}
 
@@ -199,27 +202,17 @@ def years_of(store: ReadStore, today: date) -> tuple[int, ...]:
     return tuple(sorted({today.year, *store.publications.years(), *closed}, reverse=True))
 
 
-async def year_before(look: Look, document: Document, year: int) -> tuple[Document | None, str]:
-    """Return the same months of the year before; where they cannot be compared, None and the reason."""
-    until = document.head.get(RELEASED_UNTIL)
+async def year_change(look: Look, document: Document, year: int) -> YearChange | ChangeObstacle | None:
+    """Return the change from the year before, or why it is not demonstrated; None without released months."""
     if document.head.get(BASIS) != _RELEASED or not document.tables.get("totals"):
-        return None, ""
-    first, own = date(year - 1, 1, 1), document.tables["totals"]
-    end = date.fromisoformat(str(until)) if until else date(year + 1, 1, 1)
-    end = end.replace(year=end.year - 1)
-    found = await look.document(ResourceKind.EMISSIONS, Query(first, end, ("perimeter",)))
-    totals, w = found.tables.get("totals", ()), look.w
-    if found.head.get(BASIS) != _RELEASED or not totals:
-        return None, w("bilan.no_year_before", year=year - 1)
-    for rows in (own, totals):
-        start = min(date.fromisoformat(str(row["period_from"])) for row in rows)
-        if start.month > 1:
-            return None, w("bilan.partial_year", year=start.year, first=w.month(start).partition(" ")[0])
-    if max(str(row["period_to"]) for row in totals) < end.isoformat():
-        return None, w("bilan.no_year_before", year=year - 1)
-    if len({row.get("zone") for row in (*own, *totals)}) > 1:
-        return None, w("bilan.several_zones")
-    return found, ""
+        return None
+    asked = change_questions(year_query(year, "perimeter"), document.head)
+    found = {name: await look.document(ResourceKind.EMISSIONS, query) for name, query in asked.items()}
+    # An administrator gets an unreleased answer where the first months of the year before are not released.
+    later = {name: asked[name] for name, one in found.items() if one.head.get(BASIS) != _RELEASED}
+    if later:
+        found = {**found, **await look.groups(later, _RELEASED)}
+    return compare_years(*(found.get(name) for name in (MONTHS, BEFORE)))
 
 
 def _page(
@@ -229,8 +222,7 @@ def _page(
     groups: Sequence[_Group],
     year: int,
     by: str,
-    before: Document | None,
-    why_not: str,
+    change: YearChange | ChangeObstacle | None,
 ) -> BilanPage:
     w = look.w
     whole = sum(map(amounts_of, totals), Amounts())
@@ -247,8 +239,8 @@ def _page(
         tuple(tiles_of(totals, w)),
         _grid(look, groups, whole, here) if groups else None,
         _months(groups, w) if by == "month" and groups else None,
-        compare(totals, before, w),
-        why_not,
+        pair_of(change, w) if isinstance(change, YearChange) else None,
+        not_demonstrated_text(change, w) if isinstance(change, ChangeObstacle) else "",
         tuple(
             (w(f"bilan.as_{form}"), look.link(PATH, **here | {"format": form}))
             for form in (*FORMATS, *((EQUIPMENT,) if badge != "unreleased" else ()))
@@ -400,41 +392,20 @@ def tiles_of(totals: Sequence[Row], w: Words) -> Iterable[tuple[str, str, str]]:
     yield w("bilan.total_coverage"), coverage_of(totals, w), w("bilan.coverage_note")
 
 
-def compare(totals: Sequence[Row], before: Document | None, w: Words) -> YearPair | None:
-    """Compare one total with one of the year before: activity at the old factor, then the factor's change."""
-    olds = () if before is None else before.tables["totals"]
-    if len(totals) != 1 or len(olds) != 1 or (change := compare_years(totals[0], olds[0])) is None:
-        return None
+def pair_of(change: YearChange, w: Words) -> YearPair:
+    """Write a demonstrated change: activity at the old factor, then the factor's change."""
     kilograms = (change.change_kgco2e, change.activity_kgco2e, change.factor_kgco2e)
     rows = (
-        *(
-            (w(f"bilan.{key}"), amounts_of(row).emissions(w), _certainty(row, w))
-            for key, row in (("before", olds[0]), ("now", totals[0]))
-        ),
+        (w("bilan.before"), w.kilograms(change.before_kgco2e), ends_text(change.before_ends, w)),
+        (w("bilan.now"), w.kilograms(change.now_kgco2e), ends_text(change.now_ends, w)),
         *(
             (w(f"bilan.{key}"), signed(w.kilograms(abs(value)), value), "")
             for key, value in zip(("change", "activity", "factor_effect"), kilograms, strict=True)
         ),
     )
-    first, last = (date.fromisoformat(str(totals[0][key])) for key in ("period_from", "period_to"))
-    months = w("bilan.same_months", months=period_text(first, last - timedelta(days=1), w))
-    share = abs(change.change_kgco2e) / change.before_kgco2e if change.before_kgco2e else None
-    text = DASH if share is None else signed(w.percent(share), change.change_kgco2e)
-    shares = [number(row, "coverage_states") or 0.0 for row in (olds[0], totals[0])]
-    notes = [w("bilan.within_doubt")] if change.is_in_doubt else []
-    if max(shares) >= _OTHER_COVERAGE * min(shares):
-        notes.append(w("bilan.coverage_changed", before=w.percent(shares[0]), now=w.percent(shares[1])))
-    return YearPair(months, rows, text, tuple(notes))
-
-
-def _certainty(row: Row, w: Words) -> str:
-    """Write the interval of a total, and the coverage behind it."""
-    covered = w("bilan.covered", share=coverage_of((row,), w))
-    return (
-        w("bilan.and_covered", interval=interval, covered=covered)
-        if (interval := interval_text(row, w))
-        else covered
-    )
+    months = w("bilan.same_months", months=w.months(change.first, change.end - timedelta(days=1)))
+    share = signed(w.percent(abs(change.change_kgco2e) / change.before_kgco2e), change.change_kgco2e)
+    return YearPair(months, rows, share)
 
 
 def _period(document: Document, w: Words) -> str:

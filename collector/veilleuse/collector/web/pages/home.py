@@ -16,13 +16,16 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
+from veilleuse.collector.account.change import ChangeObstacle
 from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.documents.document import Document
-from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.documents.text import Words
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.release.tables import released_on
 from veilleuse.collector.reports.recommendations.priorities import gather_servers
+from veilleuse.collector.reports.summaries.change import YearChange
+from veilleuse.collector.reports.summaries.emissions import not_demonstrated_text
 from veilleuse.collector.web.access import Guard
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.metrics.released_month import last_month
@@ -54,6 +57,7 @@ class HomeTile:
 
     label: str
     value: str
+    """Empty where words tell all."""
     notes: tuple[str, ...] = ()
     path: str = ""
     """Page that tells more, linked where the reader may open it."""
@@ -138,7 +142,7 @@ async def _with_figures(
     """Add the figures of the released months, and what to do."""
     w = look.w
     of_year = await look.document(ResourceKind.EMISSIONS, bilan.year_query(year, "perimeter"))
-    before, why_not = await bilan.year_before(look, of_year, year)
+    change = await bilan.year_change(look, of_year, year)
     by_month = await look.document(ResourceKind.EMISSIONS, Query(months[0].first, months[-1].end, ("month",)))
     found = await priorities_of(look, months, with_savings=False)
     shortened = gather_servers(found.ranked, found.facts, found.writer.targets)
@@ -147,7 +151,7 @@ async def _with_figures(
         page,
         period=_period(months[-1].end, year, held, w),
         badge=bilan.badge_of(of_year),
-        tiles=(*_year_tiles(look, of_year, before, why_not, year), *page.tiles),
+        tiles=(*_year_tiles(look, of_year, change, year), *page.tiles),
         chart=emissions_chart("months", _by_month(by_month), w) if totals else None,
         actions=tuple(link_of(look, one, found) for one in shortened[:MOST_ACTIONS]),
         equivalents=tuple(_equivalents(of_year, w)),
@@ -172,7 +176,7 @@ def _period(end: date, year: int, held: Collection[date], w: Words) -> str:
 
 
 def _year_tiles(
-    look: Look, document: Document, before: Document | None, why_not: str, year: int
+    look: Look, document: Document, change: YearChange | ChangeObstacle | None, year: int
 ) -> Iterator[HomeTile]:
     w, totals = look.w, document.tables.get("totals", ())
     if not totals:
@@ -180,13 +184,14 @@ def _year_tiles(
     first, *others = bilan.tiles_of(totals, w)
     yield HomeTile(first[0], first[1], (first[2],), bilan.PATH)
     yield HomeTile(*others[0][:2], (others[0][2],))
-    pair = bilan.compare(totals, before, w)
-    if pair is None:
-        yield HomeTile(w("home.change", year=year - 1), DASH, (why_not,) if why_not else ())
-    else:
-        change, activity, factor = (value for _, value, _ in pair.rows[2:])
-        parts = w("home.parts", change=change, activity=activity, factor=factor)
-        yield HomeTile(w("home.change", year=year - 1), pair.share, (parts, *pair.notes[-1:]), bilan.PATH)
+    label = w("home.change", year=year - 1)
+    if isinstance(change, YearChange):
+        pair = bilan.pair_of(change, w)
+        whole, activity, factor = (value for _, value, _ in pair.rows[2:])
+        parts = w("home.parts", change=whole, activity=activity, factor=factor)
+        yield HomeTile(label, pair.share, (parts, pair.months), bilan.PATH)
+    elif change is not None:  # words alone, and small: no sign that people would take for a change
+        yield HomeTile(label, "", (not_demonstrated_text(change, w),), bilan.PATH)
     yield HomeTile(*others[1][:2], (others[1][2],), "/qualite")
 
 

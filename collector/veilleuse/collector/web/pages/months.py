@@ -91,7 +91,4 @@ def span_text(months: Sequence[Slice], w: Words) -> str:
 
 def period_text(first: date, last: date, w: Words) -> str:
     """Write from which month to which; both are days of them."""
-    if (first.year, first.month) == (last.year, last.month):
-        return w.month(first)
-    begin = w.from_month(first, with_year=first.year != last.year)
-    return w("months.span", begin=begin, last=w.month(last))
+    return w.months(first, last)

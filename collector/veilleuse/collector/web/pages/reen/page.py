@@ -25,6 +25,7 @@ from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.reports.reen import reen_document
+from veilleuse.collector.reports.summaries.emissions import not_demonstrated_text
 from veilleuse.collector.reports.summaries.reen import add_summary, scope_of
 from veilleuse.collector.reports.summaries.rows import ends_of, interval_text
 from veilleuse.collector.web.metrics.fleet_emissions import inputs_of_released
@@ -171,7 +172,7 @@ def _objective(look: Look, objective: str, rows: Iterable[Row]) -> Grid | None:
             PageCell(_amount(row, "value", w), note=_why_not(row, look) or _interval(row, w)),
             _dated(row, "baseline", w),
             _goal(row, w),
-            DASH if (trend := _trend(row)) is None else _signed(trend, w),
+            _trend_cell(row, w),
             PageCell(_state(row, w), note=w.word("status", str(row["status"])) if "status" in row else ""),
         )
         for row in rows
@@ -257,6 +258,13 @@ def _trend(row: Row) -> float | None:
         if isinstance(value, int | float):
             return float(value)
     return None
+
+
+def _trend_cell(row: Row, w: Words) -> PageCell:
+    """Write the trend, or in small words why it is not demonstrated."""
+    trend, reason = _trend(row), row.get("not_demonstrated")
+    note = not_demonstrated_text(str(reason), w) if reason else ""
+    return PageCell(DASH if trend is None else _signed(trend, w), note=note)
 
 
 def _signed(ratio: float, w: Words) -> str:

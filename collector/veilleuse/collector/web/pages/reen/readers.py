@@ -79,7 +79,7 @@ def _objectives(rows: Collection[Row], *, is_released: bool) -> Iterator[Row]:
 
 def _of_machines(row: Row) -> tuple[str, ...]:
     """Return the columns that hold a figure: what was entered stays."""
-    return ("value", "trend_ratio", "reached", *_RESTATED, *_doubts(row))
+    return ("value", "trend_ratio", "not_demonstrated", "reached", *_RESTATED, *_doubts(row))
 
 
 def _doubts(row: Row) -> tuple[str, ...]:
