@@ -36,7 +36,7 @@ CODES = {0, 1, 2, 3}
 FAILED = ("Traceback", "unforeseen", "its log says why")
 """Words of a program's message about its own defect."""
 LONGEST_SECONDS = 20
-MOST_LINES = 3
+MOST_LINES = 4
 """Lines of an error; a note about factors that cannot be read may precede it."""
 LINES_EACH, SECONDS = 400, 12
 SEED = 20260101
