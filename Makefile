@@ -194,11 +194,11 @@ $(VENV)-release/.made: $(VENV)/.made requirements/release.txt
 
 .PHONY: bench-agent
 bench-agent: $(VENV)/.dev peers ## memory and processor time of the resident and the sender, beside node_exporter
-	@$(PY) tests/bench/agent.py
+	@$(PY) -m tests.bench agent
 
 .PHONY: bench-ingest
 bench-ingest: $(VENV)/.dev ## durable pushes and records per second, on the disk of the temporary folder
-	@$(PY) tests/bench/ingest.py
+	@$(PY) -m tests.bench ingest
 
 .PHONY: bench-faults
 bench-faults: $(VENV)/.dev ## each file of the store, each fault, under load; ARGS=--write puts the table into docs/operations.md
@@ -206,15 +206,15 @@ bench-faults: $(VENV)/.dev ## each file of the store, each fault, under load; AR
 
 .PHONY: bench-metrics
 bench-metrics: $(VENV)/.dev ## milliseconds of one scrape
-	@$(PY) tests/bench/metrics.py
+	@$(PY) -m tests.bench metrics
 
 .PHONY: bench-alerts
 bench-alerts: $(VENV)/.dev peers ## alert, injected fault, seconds until Alertmanager notifies, with real programs, as root; ARGS=--silence waits 30 minutes more
-	@$(PY) tests/bench/alerts.py $(ARGS)
+	@$(PY) -m tests.bench alerts $(ARGS)
 
 .PHONY: bench-look
 bench-look: $(VENV)/.dev ## milliseconds of a look, seconds of yearly reports, at 1,000 to 100,000 machines; ARGS=--small stops at 10,000
-	@$(PY) tests/bench/look.py $(ARGS)
+	@$(PY) -m tests.bench look $(ARGS)
 
 .PHONY: screenshots
 screenshots: $(VENV)/.dev peers ## pictures of every page, report and `top` into docs/images; ARGS="--data DIR" takes a filled directory
@@ -222,57 +222,57 @@ screenshots: $(VENV)/.dev peers ## pictures of every page, report and `top` into
 
 .PHONY: bench-months
 bench-months: $(VENV)/.dev ## size and reading of a year of months of 10,000 machines
-	@$(PY) tests/bench/months.py
+	@$(PY) -m tests.bench months
 
 .PHONY: bench-report
 bench-report: $(VENV)/.dev ## seconds and memory of a year's emissions report over 10,000 hosts
-	@$(PY) tests/bench/report.py
+	@$(PY) -m tests.bench report
 
 .PHONY: bench-closing
 bench-closing: $(VENV)/.dev ## seconds, sizes and memory of closing a year of 10,000 machines, and of verifying it
-	@$(PY) tests/bench/closing.py
+	@$(PY) -m tests.bench closing
 
 .PHONY: bench-formats
 bench-formats: $(VENV)/.dev ## seconds and memory of a large report in each format
-	@$(PY) tests/bench/formats.py
+	@$(PY) -m tests.bench formats
 
 .PHONY: bench-simulate
 bench-simulate: $(VENV)/.dev ## seconds and memory of a simulated year, and whether its report holds the truth
-	@$(PY) tests/bench/simulate.py
+	@$(PY) -m tests.bench simulate
 
 .PHONY: bench-metropole
 bench-metropole: $(VENV)/.dev ## seconds, size and memory of `veilleuse simulate --preset metropole`
-	@$(PY) tests/bench/simulate.py --preset metropole
+	@$(PY) -m tests.bench simulate --preset metropole
 
 .PHONY: bench-backup
 bench-backup: $(VENV)/.dev ## how long agents wait for acknowledgements while a backup is being made
-	@$(PY) tests/bench/backup.py
+	@$(PY) -m tests.bench backup
 
 .PHONY: bench-calibration
 bench-calibration: $(VENV)/.dev ## how often a calibration's 95 % interval holds the truth, and its error before and after
-	@$(PY) tests/bench/calibration.py
+	@$(PY) -m tests.bench calibration
 
 .PHONY: bench-uncertainty
 bench-uncertainty: $(VENV)/.dev ## a fleet's 95 % interval without counters, with them, calibrated, metered
-	@$(PY) tests/bench/uncertainty.py
+	@$(PY) -m tests.bench uncertainty
 
 .PHONY: bench-figures
 bench-figures: $(VENV)/.dev ## figures that once were wrong: case, before, after, truth
-	@$(PY) tests/bench/figures.py
+	@$(PY) -m tests.bench figures
 
 .PHONY: bench-attacks
 bench-attacks: $(VENV)/.dev peers ## attacks that once succeeded: case, before, after; ARGS='--only WORD' for some
-	@$(PY) tests/bench/attacks.py $(ARGS)
+	@$(PY) -m tests.bench attacks $(ARGS)
 
 .PHONY: bench-released-year
 bench-released-year: $(VENV)/.dev ## a year as the sum of its released months, beside its own estimate and the true energy
-	@$(PY) tests/bench/released_year.py --simulated 12
+	@$(PY) -m tests.bench released_year --simulated 12
 
 .PHONY: bench-one-figure
 bench-one-figure: $(VENV)/.dev peers ## each figure of a simulated fleet from every outlet, in var/one_table.txt, and how many differ
 	@mkdir -p var
-	@$(PY) tests/bench/one_figure.py -o var/one_table.txt
+	@$(PY) -m tests.bench one_figure -o var/one_table.txt
 
 .PHONY: bench-estimator
 bench-estimator: $(VENV)/.dev ## how often the fleet's 95 % interval holds the truth, shape by shape; seconds of a total over 10,000 machines
-	@$(PY) tests/bench/estimator.py
+	@$(PY) -m tests.bench estimator

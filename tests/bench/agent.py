@@ -26,15 +26,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.conformance.polled import device_of
 from tests.support import clock
+from tests.support.ports import free_ports
+from tests.support.stack import Stack, get, program
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.conformance.polled import device_of  # noqa: E402  # the root first
-from tests.support.ports import free_ports  # noqa: E402
-from tests.support.stack import Stack, get, program  # noqa: E402
-
 DAY_SECONDS = 86_400
 SCRAPE_SECONDS = 15
 SETTLE_SECONDS = 15
@@ -342,7 +339,3 @@ def exporter_version(exporter: str | None) -> str:
         return "no node_exporter"
     done = subprocess.run([exporter, "--version"], capture_output=True, text=True, check=False)
     return " ".join((done.stdout or done.stderr).replace(",", "").split()[:3])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +23,6 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.promises.support.disks import tmpfs
 from tests.support.alerting import AlertScene, alert_scene
@@ -253,7 +250,3 @@ def main() -> None:
                 part(folder / one)
             if end is not None:
                 end()
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Print attacks that once succeeded: case, before, after.
 
-`python tests/bench/attacks.py [--only WORD]`. Before: what the same attack gave at commit 4457203. After:
+`python -m tests.bench attacks [--only WORD]`. Before: what the same attack gave at commit 4457203. After:
 what it gives now. Exit code 1 when an attack cannot be run. `--metropole`: instead, what protection costs.
 It simulates the preset metropole, which takes minutes, and counts what is published of it.
 """
@@ -13,7 +13,6 @@ import argparse
 import json
 import logging
 import sqlite3
-import sys
 import tempfile
 import traceback
 from collections import Counter
@@ -23,8 +22,6 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.simulate import one as simulate_one
 from tests.promises.support import restored_months, silent_month, stories, telework_days
@@ -206,7 +203,3 @@ def main() -> int:
                     failed, after = True, "FAILED"
             print(f"{case.line}. {case.name}\n    before  {case.before}\n    after   {after}", flush=True)
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure how long agents wait for an acknowledgement during a backup, and without one in the same run.
 
-`python tests/bench/backup.py [--megabytes 350] [--agents 8] [--rounds 2]`. All processes are real: `veilleuse
+`python -m tests.bench backup [--megabytes 350] [--agents 8] [--rounds 2]`. All processes are real: `veilleuse
 serve`, `veilleuse backup`, agents' pushes over gRPC and mutual TLS, each committed with an fsync. On a busy
 machine the figures without a backup change by a factor of two between rounds: read the ratio, over several
 rounds. The temporary folder must be on a disk, because a tmpfs has no fsync.
@@ -15,7 +15,6 @@ import json
 import os
 import sqlite3
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -23,9 +22,6 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.support import clock
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from tests.support.machines import Machine
 from tests.support.pushes import Stream, realistic
 from tests.support.stack import Stack
@@ -136,7 +132,3 @@ def main() -> None:
             agent.stop.set()
         for agent in agents:
             agent.join()
-
-
-if __name__ == "__main__":
-    main()

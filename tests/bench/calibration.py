@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure the coverage and errors of calibration on simulated fleets whose truth is known.
 
-`python tests/bench/calibration.py [--draws 1000]`: for each number of reference units, how often the 95 %
+`python -m tests.bench calibration [--draws 1000]`: for each number of reference units, how often the 95 %
 interval of the mean unit's wall power contains the truth, how wide it is, and the errors of prior and fit.
 The interval is computed by the integers that derive uses. Exit code 1 when a coverage is outside 93 to 97 %.
 """
@@ -12,13 +12,9 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support.reference_units import Truth, simulated
 from veilleuse.collector.derive.calibration.acceptance import Reference, wall_outcome
@@ -112,7 +108,3 @@ def main() -> int:
             )
     print(f"\n{time.monotonic() - begun:.0f} s")
     return 1 if outside else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

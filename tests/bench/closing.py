@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure seconds, sizes and memory of closing a year of many machines, of verifying it, and of its report.
 
-`python tests/bench/closing.py [--hosts 10000]`: the fleet of bench/report.py; then the work of `veilleuse
+`python -m tests.bench closing [--hosts 10000]`: the fleet of bench/report.py; then the work of `veilleuse
 close`, `verify` and `report emissions`, each in its own process.
 """
 
@@ -22,11 +22,8 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
-from tests.support import clock
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from tests.bench.report import YEAR, fill, peak_mebibytes
+from tests.support import clock
 from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.cli.close import _send
@@ -112,9 +109,7 @@ def main() -> None:
         print(f"{options.hosts} hosts", flush=True)
         for step in STEPS:
             subprocess.run(
-                [sys.executable, __file__, "--step", step], check=True, env={**os.environ, **environment}
+                [sys.executable, "-m", "tests.bench", "closing", "--step", step],
+                check=True,
+                env={**os.environ, **environment},
             )
-
-
-if __name__ == "__main__":
-    main()

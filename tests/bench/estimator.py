@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure how often the fleet's 95 % interval and the margins of changes contain the truth, and their time.
 
-Fleets are simulated, and drawn by an independent generator. `python tests/bench/estimator.py [--fleets 1000]
+Fleets are simulated, and drawn by an independent generator. `python -m tests.bench estimator [--fleets 1000]
 [--seed 5] [--only WORD]`. The exit code is 1 when one of these is true: a coverage of the total is outside 93
 to 97 %; a roll-out that was not random is reported as demonstrated; independent fleets miss their bounds
 (independent_coverage.py); a total of 10,000 machines takes 0.5 s.
@@ -13,14 +13,10 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.independent_coverage import report
 from tests.support import simulated_changes
@@ -259,7 +255,3 @@ def main() -> int:
         f"10,000 machines, 3 day types, 200 strata: total {total:.2f} s of processor, 200 rows {rows:.2f} s more"
     )
     return 1 if outside or total >= MOST_SECONDS else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Print figures that once were wrong: case, before, after, truth.
 
-`python tests/bench/figures.py [--fleets 200] [--only WORD]`. Before: the recorded figure of version 0.2 at
+`python -m tests.bench figures [--fleets 200] [--only WORD]`. Before: the recorded figure of version 0.2 at
 commit 841d40b. After: computed now, or asserted by a test that is run now (named in brackets). Truth:
 computed by hand, or known from the simulation. Exit code 1 when a test fails.
 """
@@ -23,8 +23,6 @@ from datetime import date
 from pathlib import Path
 from statistics import fmean, median
 from typing import NamedTuple
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.independent_coverage import AT_RANDOM, CHOSEN, LOST, measure
 from tests.bench.simulate import one as simulate_one
@@ -297,7 +295,3 @@ def main() -> int:
                     flush=True,
                 )
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

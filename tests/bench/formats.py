@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure seconds, bytes and memory of each format of a large report.
 
-`python tests/bench/formats.py [--rows 2000]`. Every column of the export has a different value in each row,
+`python -m tests.bench formats [--rows 2000]`. Every column of the export has a different value in each row,
 except those of the period and the factor. Each format is written in its own process, to measure its memory.
 """
 
@@ -11,12 +11,8 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import resource
-import sys
 import time
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support.reported import HEAD
 from veilleuse.collector.documents.document import (
@@ -91,7 +87,3 @@ def main() -> None:
         process = multiprocessing.get_context("spawn").Process(target=child, args=(name, options.rows))
         process.start()
         process.join()
-
-
-if __name__ == "__main__":
-    main()

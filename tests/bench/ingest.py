@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure durable pushes and records per second of ingest: validation, writer, store; no network.
 
-`python tests/bench/ingest.py [--seconds 5] [--hosts 500] [--records 1] [--directory DIR]`. Every push is
+`python -m tests.bench ingest [--seconds 5] [--hosts 500] [--records 1] [--directory DIR]`. Every push is
 committed with an fsync before it counts. DIR must be on the disk to be measured: a tmpfs has no fsync.
 """
 
@@ -13,7 +13,6 @@ import cProfile
 import os
 import platform
 import pstats
-import sys
 import tempfile
 import threading
 import time
@@ -24,8 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import google.protobuf
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support.pushes import HOUR, MONDAY_10H, NOW, SERVER, Stream, enrol, realistic, site
 from veilleuse.collector import settings
@@ -124,7 +121,3 @@ def _machine(directory: Path) -> str:
         f" {os.cpu_count()} CPUs {platform.machine()}, {platform.system()} {platform.release()}, files in {directory};"
         f" WAL, synchronous=FULL"
     )
-
-
-if __name__ == "__main__":
-    main()

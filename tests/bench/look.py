@@ -5,7 +5,7 @@ machines.
 
 5 % of the machines are servers.
 
-`python tests/bench/look.py [--small] [--rounds 5] [--text FOLDER]`. `--small` stops at 10,000 machines.
+`python -m tests.bench look [--small] [--rounds 5] [--text FOLDER]`. `--small` stops at 10,000 machines.
 Between two looks, servers that are due contact the collector, and the web process follows. Goal: 50 ms at
 100,000 machines, and no growth from 1,000; but `top` sorted by another key than power reads every server.
 `--text` writes the answers of /metrics at a fixed time, so that two versions of the code can be compared.
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import io
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,8 +27,6 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.bench import yearly
 from tests.support.filled import Filled, cell, clock
@@ -202,7 +199,3 @@ def print_table(title: str, found: dict[int, dict[str, float]]) -> None:
     for name in first:
         row = "".join(f"{one[name]:10.2f}" for one in found.values())
         print(f"{name:<20}{row}{last[name] / first[name]:10.2f}")
-
-
-if __name__ == "__main__":
-    main()

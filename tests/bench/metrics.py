@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure the milliseconds of a scrape, for N servers in G groups and some PCs: reading the store, rendering.
 
-`python tests/bench/metrics.py [--hosts 1000] [--groups 50] [--pcs 2000] [--rounds 5]`. Also publishing the
+`python -m tests.bench metrics [--hosts 1000] [--groups 50] [--pcs 2000] [--rounds 5]`. Also publishing the
 last month, reading it, and 2,000 samples in both formats of /metrics and by the template of /metrics/hosts.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,9 +20,6 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from tests.support.clock import today
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tests.support.filled import Filled, cell, clock, start_of_minute
 from tests.support.publishing import Publishing, monthly_figures
 from veilleuse.collector.exposition import catalogue as c
@@ -129,7 +125,3 @@ def milliseconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return (time.perf_counter() - began) * 1000
-
-
-if __name__ == "__main__":
-    main()

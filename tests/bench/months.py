@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure a year of months of many machines: its stored size, and the time to read it.
 
-`python tests/bench/months.py [--hosts 10000] [--directory DIR]`. The rows are random: 8 a machine and month,
+`python -m tests.bench months [--hosts 10000] [--directory DIR]`. The rows are random: 8 a machine and month,
 33 of 69 columns not 0, as of a workstation that measures everything. They are written through MonthStore and
 read as a report reads them.
 """
@@ -12,15 +12,12 @@ from __future__ import annotations
 import argparse
 import random
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import closing
 from datetime import date
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support.filled import Filled
 from tests.support.rolled import workstation
@@ -100,7 +97,3 @@ def _read(name: str, rows: Iterable[HostPeriod]) -> None:
     print(
         f"{name:9} {found:8} rows  {time.monotonic() - began:6.3f} s, {time.process_time() - cpu:.3f} s of CPU"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Check a data directory's file for NumEcoEval row by row, and its energy against the report.
 
-`python tests/bench/numecoeval.py --config c.toml --year 2026`. It prints the rows, what G4IT would refuse of
+`python -m tests.bench numecoeval --config c.toml --year 2026`. It prints the rows, what G4IT would refuse of
 them by its rules (tests/support/numecoeval.py), and the difference in millijoules.
 """
 
@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from decimal import Decimal
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support.numecoeval import equipment, faults, total_millijoules
 from veilleuse.collector.cli.main import run
@@ -43,7 +40,3 @@ def main() -> int:
         f"{sum(row['kwh_total'] for row in report['totals']):,.3f} kWh, difference {difference} mJ"
     )
     return int(bool(wrong or difference))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -2,18 +2,15 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Write the table of guarantee P16 for a simulated fleet: each figure, as every outlet gives it.
 
-`python tests/bench/one_figure.py [--hosts 60] [--seed 16] [-o one_table.txt]`
+`python -m tests.bench one_figure [--hosts 60] [--seed 16] [-o one_table.txt]`
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.promises.support.outlets import told
 from tests.promises.test_p16_one_figure import check_fleet
@@ -32,7 +29,3 @@ def main() -> None:
         finally:
             shutil.copy(Path(folder) / "one_table.txt", options.output)
     print(f"the table is in {options.output}")
-
-
-if __name__ == "__main__":
-    main()

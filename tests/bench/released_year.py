@@ -3,7 +3,7 @@
 """Compare three figures of a year with the true energy of fleets: the year's own estimate, the sum of its
 months' own estimates, and the sum of its released months.
 
-`python tests/bench/released_year.py [--fleets 60] [--seed 5] [--only WORD] [--simulated 0]`. Fleets come from
+`python -m tests.bench released_year [--fleets 60] [--seed 5] [--only WORD] [--simulated 0]`. Fleets come from
 independent_fleets.py, with the calendar of a real year; `--simulated` adds so many of `veilleuse simulate`,
 screens included. Rows of entities are of the released months. The exit code is 1 when the released year's
 mean error is above 2 % beyond that of the year's own estimate, or where the roll-out is whole and its
@@ -16,7 +16,6 @@ import argparse
 import logging
 import math
 import random
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -26,8 +25,6 @@ from datetime import date, timedelta
 from pathlib import Path
 from statistics import fmean, median, pstdev
 from typing import Final
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.independent_fleets import (
     DAY,
@@ -385,7 +382,3 @@ def main() -> int:
 def _print(found: Mapping[str, Figures]) -> None:
     for who, figures in found.items():
         print(f"  {who:14} {figures}", flush=True)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure rows, seconds and memory of a year's emissions report. Goal: 10,000 hosts in less than 1 s.
 
-`python tests/bench/report.py [--hosts 10000] [--before] [--unrolled] [--rounds 3] [--profile]`. Months and
+`python -m tests.bench report [--hosts 10000] [--before] [--unrolled] [--rounds 3] [--profile]`. Months and
 years of machines are written directly into the tables; an inventory of 1.3 times as many assets is written
 through the store. Then the year is reported by entity and device class, as in `veilleuse report emissions`,
 in a new process and again in the same one. `--before`: the year before has as many machines, and the report
@@ -28,8 +28,6 @@ from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench import unrolled
 from tests.support.sources import opened
@@ -321,14 +319,11 @@ def main() -> None:
             f"{size:.0f} MiB",
             flush=True,
         )
-        command = [sys.executable, __file__, "--directory", str(directory), "--rounds", str(options.rounds)]
+        command = [sys.executable, "-m", "tests.bench", "report", "--directory", str(directory)]
+        command += ["--rounds", str(options.rounds)]
         flags = [*["--profile"][: options.profile], *["--unrolled"][: options.unrolled]]
         subprocess.run([*command, *flags], check=True)
         if options.unrolled:
             with closing(open_store(directory, Store())) as store:
                 print(unrolled.store_month(store, YEAR), flush=True)
             subprocess.run([*command, *flags], check=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure a simulated fleet's seconds and memory, and how often a report's 95 % interval contains the truth.
 
-`python tests/bench/simulate.py [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1]`, or
+`python -m tests.bench simulate [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1]`, or
 `--preset NAME`: what it took to fill one. The records pass validation, writer, derivation and rolling like
 those of real agents; then the whole months are reported.
 With several seeds: for each device class, the number of simulations whose interval contains the truth, and
@@ -18,7 +18,6 @@ import math
 import resource
 import sqlite3
 import statistics
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -27,11 +26,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from tests.support.clock import today
-from veilleuse.collector import clock
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from tests.support.sources import opened
+from veilleuse.collector import clock
 from veilleuse.collector.calendars.periods import slices
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.query import AUTRES, Query
@@ -192,7 +188,3 @@ def main() -> None:
             )
     for name, hits in sorted(inside.items()):
         print(f"{' '.join(name) or 'total':<28} truth inside {sum(hits)} of {len(hits)}{bias(ratios[name])}")
-
-
-if __name__ == "__main__":
-    main()

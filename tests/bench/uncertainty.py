@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Compute a fleet's 95 % interval by what is known of it: no counter, counters, calibrations, meters.
 
-`python tests/bench/uncertainty.py [--fleets 100]` prints the table of docs/calibration.md. Simulated fleets
+`python -m tests.bench uncertainty [--fleets 100]` prints the table of docs/calibration.md. Simulated fleets
 are blinded step by step: the true energy stays the same, only the evidence changes. Errors of models have the
 size and correlations of docs/methodology.md §6. The exit code is 1 when an evidence's intervals contain the
 truth in less than 93 % of all fleets.
@@ -13,14 +13,10 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support.reference_units import Truth, simulated
 from veilleuse.collector.derive import priors
@@ -226,7 +222,3 @@ def main() -> int:
     shares = {evidence: sum(hits) / len(hits) for evidence, hits in held.items()}
     print("\nheld the truth: " + ", ".join(f"{evidence} {share:.1%}" for evidence, share in shares.items()))
     return 1 if min(shares.values()) < LEAST_HELD else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -4,7 +4,7 @@
 
 5 % of the machines are servers; months are written directly, that under way included,
 and published as the collector does.
-`python tests/bench/yearly.py [--machines 10000] [--profile] DIRECTORY`: `--machines` fills the directory.
+`python -m tests.bench yearly [--machines 10000] [--profile] DIRECTORY`: `--machines` fills the directory.
 The digests are those of the figures: two versions of the code can be compared.
 """
 
@@ -14,7 +14,6 @@ import argparse
 import cProfile
 import hashlib
 import pstats
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -22,8 +21,6 @@ from contextlib import closing
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench import report, unrolled
 from veilleuse.collector.cli import report as command
@@ -108,7 +105,3 @@ def main() -> None:
     if options.machines:
         fill(options.directory, options.machines)
     measure(options.directory, profile=options.profile)
-
-
-if __name__ == "__main__":
-    main()
