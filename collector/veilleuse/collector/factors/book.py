@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import date
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from veilleuse.collector.errors import ConfigurationError, UnknownZone, UsageError
@@ -162,8 +162,12 @@ def book_of(versions: Iterable[FactorVersion] = (), day: date | None = None) -> 
 
     Raises ConfigurationError when a shipped table lacks its licence or cannot be read.
     """
-    kept = tuple(versions)
-    return FactorBook(_Merged(load(name), kept if name == IMPORTED_INTO else (), day) for name in BUILTIN)
+    return _book_of(tuple(versions), day)
+
+
+@lru_cache(maxsize=8)  # thousands of factors, the same for each report
+def _book_of(versions: tuple[FactorVersion, ...], day: date | None) -> FactorBook:
+    return FactorBook(_Merged(load(name), versions if name == IMPORTED_INTO else (), day) for name in BUILTIN)
 
 
 @cache
