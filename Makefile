@@ -46,6 +46,10 @@ run: $(VENV)/.run ## collector + this machine's agent, live view; SECONDS=n stop
 test: $(VENV)/.dev peers ## everything that can be tested here; ARGS='-k name' for pytest
 	@deploy/ci/test.sh $(PY) $(ARGS)
 
+.PHONY: quick
+quick: $(VENV)/.dev ## in 90 s, after every edit: check, the unit tests that what changed touches, and a smoke
+	@$(PY) -m tests.quick
+
 .PHONY: test-long
 test-long: $(VENV)/.dev peers ## every promise at its full size; ONLY=R16 for one, RESUME=1 to go on after a break
 	@$(if $(filter-out install,$(ONLY)),,deploy/ci/peers.sh --install)
@@ -142,9 +146,10 @@ arch: $(VENV)/.dev ## who may import whom
 	@$(BIN)/lint-imports --no-logo
 
 .PHONY: generated
-generated: proto docs dashboards # what is generated is committed, and is what would be generated now
-	@git diff --exit-code -- $(GENERATED) || \
-	  { echo "veilleuse: generated files were stale; they are fresh now: read the diff, then 'git add' them" >&2; exit 1; }
+generated: $(VENV)/.dev # what is generated is what would be generated now
+	@before=$$(git diff -- $(GENERATED)); $(MAKE) --no-print-directory proto docs dashboards; \
+	  [ "$$before" = "$$(git diff -- $(GENERATED))" ] || { git diff -- $(GENERATED); \
+	  echo "veilleuse: generated files were stale; they are fresh now: read the diff, then 'git add' them" >&2; exit 1; }
 
 # --- generated files -------------------------------------------------------------------------------------
 

@@ -23,12 +23,14 @@ import pytest
 from hypothesis import settings
 
 import veilleuse.collector.sqlite_library  # noqa: F401  before any test imports sqlite3
-from tests.promises.results import Promises, figure
+from tests.promises.results import Promises, figure, time_bound
+from tests.quick.last_start import LastStart
 from tests.support import clock, memory
 from tests.support.clock_use import CLOCK_USE
 from tests.support.later_factors import add_later_factors
+from tests.support.slowest import SlowestFiles
 
-__all__ = ["figure"]
+__all__ = ["figure", "time_bound"]
 
 # A shared machine stalls now and then, so only the benches check speed. CI uses the same examples in every
 # run, so that a failure can be repeated.
@@ -57,6 +59,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--promises", action="store_true", help="keep the results in tests/promises/results.json"
     )
     parser.addoption("--only", default="", help="the tests of these promises alone, e.g. R16 or R2,R8")
+    parser.addoption(
+        "--last-start", type=float, help="run no test later, in seconds of the monotonic clock (`make quick`)"
+    )
     parser.addoption("--resume", action="store_true", help="leave out the promises that passed today")
     parser.addoption(
         "--part",
@@ -73,6 +78,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **clock.environment_at(clock.FIXED)})
     config.pluginmanager.register(Promises(config), "promises")
+    if config.getoption("--part") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SlowestFiles(), "slowest_files")
+    if (moment := config.getoption("--last-start")) is not None:
+        config.pluginmanager.register(LastStart(moment), "last_start")
     add_later_factors()
     if CLOCK_USE is not None:
         config.pluginmanager.register(CLOCK_USE, "clock_use")
@@ -139,10 +148,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _part_of(item: pytest.Item) -> str:
     if item.get_closest_marker(MACHINE) is not None:
         return "machine"
-    return "services" if _starts_services(item.path) else "beside"
+    return "services" if starts_services(item.path) else "beside"
 
 
-def _starts_services(path: Path) -> bool:
+def starts_services(path: Path) -> bool:
+    """Return whether the tests of a file or folder start services."""
     return path.name not in IN_PROCESS and path.relative_to(TESTS).parts[0] in ("integration", "promises")
 
 
@@ -152,7 +162,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
     if part is None or named or collection_path.parent != TESTS or collection_path.name == "promises":
         return None
-    return _starts_services(collection_path) != (part != "beside") or None
+    return starts_services(collection_path) != (part != "beside") or None
 
 
 @pytest.hookimpl(trylast=True)
@@ -163,7 +173,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     part = session.config.getoption("--part")
     if not worker or part is None or session.config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return
-    files = [one for one in sorted(TESTS.rglob("test_*.py")) if _starts_services(one) == (part != "beside")]
+    files = [one for one in sorted(TESTS.rglob("test_*.py")) if starts_services(one) == (part != "beside")]
     for file in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
         with suppress(Exception):  # collection will say it
             import_module(".".join(file.relative_to(TESTS.parent).with_suffix("").parts))

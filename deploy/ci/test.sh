@@ -22,4 +22,9 @@ part() {
 part beside --numprocesses=$(($(nproc) < 8 ? $(nproc) + 1 : 8)) --dist=loadfile --no-loadscope-reorder "$@"
 part services --numprocesses=3 --dist=loadfile --no-loadscope-reorder "$@"
 FAKETIME=+0 part machine "$@"
+[ $worst != 5 ] || echo "veilleuse: no test is named by: $*" >&2
+# `make quick` begins at the newest commit that passed whole.
+if [ $worst = 0 ] && [ $# = 0 ] && commit=$(git rev-parse HEAD 2>/dev/null) && [ -z "$(git status --porcelain)" ]; then
+  printf '%s\n' "$commit" >.pytest_cache/passed_commit
+fi
 exit $worst

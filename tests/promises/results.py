@@ -192,6 +192,20 @@ def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return said
 
 
+@pytest.fixture
+def time_bound(request: pytest.FixtureRequest) -> Callable[[float, float, str], None]:
+    """Return a check: `time_bound(seconds, 5, "first acknowledgement")` fails above 5 in `make test-long`.
+
+    `make test` does not judge times: a busy machine would turn it red.
+    """
+
+    def check(measured: float, bound: float, what: str) -> None:
+        if request.config.getoption("--promises"):
+            assert measured <= bound, f"{what}: {measured:g}, the bound is {bound:g}"
+
+    return check
+
+
 # ------------------------------------------------------------------------------------- results.json
 
 

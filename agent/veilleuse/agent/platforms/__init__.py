@@ -21,7 +21,7 @@ PLATFORM: Final = sys.platform if sys.platform in _SYSTEMS else sys.platform.rst
 if PLATFORM not in _SYSTEMS:
     raise SystemExit(
         f"veilleuse-agent does not run on {sys.platform}, only on {', '.join(_SYSTEMS.values())}: "
-        "to add a system, see 'run on another system' in CONTRIBUTING.md"
+        "to add a system, see 'run on another system' in docs/development/changes.md"
     )
 SYSTEM: Final = _SYSTEMS[PLATFORM]
 _MODULES: Final = {

@@ -143,7 +143,7 @@ def test_a_tick_of_everything_sets_every_field():
         if field not in dict(message.ListFields())
     ]
     assert not missing, (
-        f'{missing}: the agent\'s places are in CONTRIBUTING.md, "add a field on the wire"; give a value in this test'
+        f'{missing}: the agent\'s places are in docs/development/changes.md, "add a field on the wire"; give a value in this test'
     )
 
 

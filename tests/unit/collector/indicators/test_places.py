@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Tests that a new indicator is in all its places: CONTRIBUTING.md, "publish a new indicator"."""
+"""Tests that a new indicator is in all its places: docs/development/changes.md, "publish a new indicator"."""
 
 from __future__ import annotations
 
