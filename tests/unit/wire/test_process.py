@@ -178,9 +178,12 @@ def test_an_interrupt_that_is_ignored_stays_so():
 
 def test_a_priority_that_may_not_be_lowered_stops_nothing(monkeypatch):
     """The units of deploy/systemd forbid setpriority(2) with EPERM: the process goes on."""
+    tried = []
 
-    def refuse(_nice):
+    def refuse(nice):
+        tried.append(nice)
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "nice", refuse)
     lower_priority(10)
+    assert tried == [10]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
@@ -131,19 +132,17 @@ def test_soup_of_meters(soup, channels):
 
 @given(SOUP)
 def test_soup_of_batteries_and_disks(soup):
-    """Any bytes give a value or ValueError."""
-    for parse in (
-        layout.battery_tag,
-        layout.battery_capabilities,
-        layout.battery_status,
-        layout.power_status,
-        layout.disk,
-        layout.seek_penalty,
+    """Bytes that are enough for a structure give a value; fewer give ValueError."""
+    for parse, least in (
+        (layout.battery_tag, 4),
+        (layout.battery_capabilities, layout.BATTERY_INFORMATION_BYTES),
+        (layout.battery_status, 16),
+        (layout.power_status, 12),
+        (layout.disk, layout.DISK_DESCRIPTOR_BYTES),
+        (layout.seek_penalty, layout.SEEK_PENALTY_BYTES - 3),
     ):
-        try:
-            parse(soup)
-        except ValueError:
-            continue
+        with nullcontext() if len(soup) >= least else pytest.raises(ValueError, match=r"\d+ bytes "):
+            assert parse(soup) is not None
 
 
 def test_rate_and_its_absence():

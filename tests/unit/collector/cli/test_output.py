@@ -105,9 +105,12 @@ def test_a_terminal_gets_text_only(binary: bool):
     assert (b"not for a terminal" in done.stderr) == binary
 
 
-def test_a_file_may_be_binary_whatever_the_terminal():
+def test_a_file_may_be_binary_whatever_the_terminal(monkeypatch: pytest.MonkeyPatch):
     """Only standard output is checked."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     refuse_terminal("report.pdf", binary=True)
+    with pytest.raises(UsageError):
+        refuse_terminal("-", binary=True)
 
 
 @pytest.mark.parametrize(
