@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 
 import pytest
@@ -17,7 +18,7 @@ from tests.bench import __main__ as bench
 def test_a_bench_says_its_options(name, capsys, monkeypatch):
     """Its imports are found, as `make bench-…` starts it, and it prints its options."""
     monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.setattr(bench.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as ended:
         bench.main([name, "--help"])
     assert ended.value.code == 0

@@ -184,11 +184,11 @@ def print_metropole() -> None:
 
 def main() -> int:
     """Print the table; return 1 when an attack could not be run."""
-    logging.disable(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="a word of the name of the cases to run")
     parser.add_argument("--metropole", action="store_true", help="count what is published of this preset")
     options = parser.parse_args()
+    logging.disable(logging.WARNING)
     if options.metropole:
         print_metropole()
         return 0

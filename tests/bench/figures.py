@@ -280,11 +280,11 @@ CASES: tuple[Callable[[int], Iterator[Row]], ...] = (rooms, screens, intervals, 
 
 def main() -> int:
     """Print the table; return 1 when a test failed."""
-    logging.disable(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fleets", type=int, default=200)
     parser.add_argument("--only", default="", help="rooms, screens, intervals, priors, held or first_year")
     options = parser.parse_args()
+    logging.disable(logging.WARNING)
     failed = False
     for cases in CASES:
         if options.only in cases.__name__:

@@ -146,7 +146,6 @@ def bias(logarithms: list[float]) -> str:
 
 def main() -> None:
     """Print the results of each seed, then how often the interval contained the truth."""
-    logging.disable(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, default=60)
     parser.add_argument("--days", type=int, default=400)
@@ -155,6 +154,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--preset", choices=PRESETS, help="fill this preset once, and print what it took")
     options = parser.parse_args()
+    logging.disable(logging.WARNING)
     if options.preset:
         print(preset_took(options.preset))
         return

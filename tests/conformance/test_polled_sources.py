@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.polled import DEVICES, Device, device_of
-from tests.support.metering import hurried, measured_values, patiently
-from tests.support.waiting import in_time
+from tests.support.metering import hurried, in_a_hurry, measured_values
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
 from veilleuse.agent.ports import Source
@@ -41,20 +40,20 @@ def device(name: str, tmp_path: Path) -> Iterator[Device]:
         yield made
 
 
-@pytest.fixture
-def quick_device(device: Device) -> Device:
-    """Give the same device with a short timeout, for requests that it never answers."""
-    return device._replace(context=hurried(device.context)) if device.context.meter else device
-
-
 @contextmanager
 def opened(name: str, device: Device) -> Iterator[tuple[Source, tuple[Point, ...]]]:
     """Give the source, opened on its device, which must answer now, and its points."""
     source = polled_factory(name)(device.context)
     try:
-        yield source, patiently(source.open)
+        yield source, source.open()
     finally:
         source.close()
+
+
+def hurried_source(name: str, device: Device) -> closing[Source]:
+    """Return a source that is not open yet, for a device that answers nothing valid."""
+    context = device.context
+    return closing(polled_factory(name)(hurried(context) if context.meter else context))
 
 
 def points_of(readings: tuple[Reading, ...]) -> list[Point]:
@@ -132,68 +131,59 @@ def test_no_device_is_said_with_a_word_and_a_reason(name, device):
     assert caught.value.reason
 
 
-def test_a_device_that_goes_is_a_failed_read(name, quick_device):
+def test_a_device_that_goes_is_a_failed_read(name, device):
     """Reading an absent device raises ReadFailed, never gives a zero; opening it fails with a reason too."""
-    device = quick_device
     with opened(name, device) as (source, _):
         device.refuse()
-        with pytest.raises(ReadFailed) as caught:
+        with in_a_hurry(source), pytest.raises(ReadFailed) as caught:
             source.read()
         assert str(caught.value)
-    source = polled_factory(name)(device.context)
 
-    def opens_and_reads() -> None:
+    def opens_and_reads(source: Source) -> None:
         source.open()
         source.read()
 
-    with closing(source), pytest.raises((ReadFailed, SourceUnavailable)):
-        opens_and_reads()
+    with hurried_source(name, device) as other, pytest.raises((ReadFailed, SourceUnavailable)):
+        opens_and_reads(other)
 
 
-def test_a_device_that_comes_back_is_read_again(name, quick_device):
+def test_a_device_that_comes_back_is_read_again(name, device):
     """A device that returns is read again after close and open, as the polling process does."""
-    device = quick_device
     with opened(name, device) as (source, points):
         device.refuse()
-        with pytest.raises(ReadFailed):
+        with in_a_hurry(source), pytest.raises(ReadFailed):
             source.read()
         device.answer()
         source.close()
-        assert set(patiently(source.open)) == set(points)
-        assert patiently(source.read)
+        assert set(source.open()) == set(points)
+        assert source.read()
 
 
-def test_nonsense_is_no_reading(name, quick_device):
+def test_nonsense_is_no_reading(name, device):
     """Any wrong answer gives possible readings or ReadFailed: no other error, no negative value, nothing
     above the limit."""
-    device = quick_device
     for nonsense in device.nonsense:
         device.answer()
         with opened(name, device) as (source, points):
             nonsense()
-            for _ in range(2):
-                with suppress(ReadFailed):
-                    check(source.read(), points)
-        source = polled_factory(name)(device.context)
-        with closing(source), suppress(ReadFailed, SourceUnavailable):
-            points = source.open()
-            check(source.read(), points)
+            with in_a_hurry(source):
+                for _ in range(2):
+                    with suppress(ReadFailed):
+                        check(source.read(), points)
+        with hurried_source(name, device) as other, suppress(ReadFailed, SourceUnavailable):
+            points = other.open()
+            check(other.read(), points)
 
 
-def test_a_device_that_never_answers_is_given_up(name, quick_device):
-    """A read ends within twice its timeout plus 1 s, so that its thread is free for the next turn."""
-    device = quick_device
+def test_a_device_that_never_answers_is_given_up(name, device):
+    """A read ends by its timeout, so that its thread is free for the next turn."""
     if device.hang is None:
         return
-    timeout = device.context.meter.timeout_seconds if device.context.meter else 10.0
     with opened(name, device) as (source, _):
         device.hang()
-
-        def fails() -> None:
-            with pytest.raises(ReadFailed):
-                source.read()
-
-        in_time(2 * timeout + 1, fails)
+        with in_a_hurry(source), pytest.raises(ReadFailed):
+            source.read()
+        device.answer()
 
 
 def test_close_twice(name, device):

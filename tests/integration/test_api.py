@@ -25,7 +25,7 @@ from tests.support import clock
 from tests.support.filled import METER, Filled, cell, civil, minutes_of_server
 from tests.support.processes import ran
 from tests.support.stack import Stack
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 CONFIGURATION = """
@@ -77,7 +77,7 @@ class Served:
         sent = {"Authorization": f"Bearer {self.tokens[who]}"} if who else {}
         request = urllib.request.Request(self.stack.url + path.lstrip("/"), headers=sent | headers)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
                 return answer.status, _lower(answer.headers), answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, _lower(error.headers), error.read().decode()

@@ -15,12 +15,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support import clock
@@ -28,7 +28,7 @@ from tests.support.fakes.measuring import GaugeSource, ticker_over
 from tests.support.fleet import FleetAgent, now_unix_milliseconds
 from tests.support.machines import Served
 from tests.support.records import spool_of
-from tests.support.waiting import PATIENCE_SECONDS, until
+from tests.support.waiting import until
 from veilleuse.agent.model import UnitReading
 from veilleuse.agent.platforms import SystemClock
 from veilleuse.agent.ports import SourceContext
@@ -48,12 +48,14 @@ HIERARCHIES = {
 """Kind → a file that the hierarchy's root has, and folders where it may be mounted."""
 GUEST = r"machine.slice/machine-qemu\x2d1\x2dalice.scope"
 BURN = """
-import sys, time
+import os, sys
 sys.stdin.readline()
-end = time.process_time() + {seconds}
-while time.process_time() < end:
+end = sum(os.times()[:2]) + {seconds}
+while sum(os.times()[:2]) < end:
     pass
 """
+TICK_MILLISECONDS = 10
+"""Steps in which a process is told its CPU time."""
 
 
 class Groups:
@@ -70,18 +72,30 @@ class Groups:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def burn(self, **seconds: tuple[str, float]) -> None:
-        """Run processes at the same time, each in its group (path, CPU seconds), and wait until all end."""
-        children = []
-        for path, burnt in seconds.values():
+    def burn(self, **seconds: tuple[str, float]) -> dict[str, range]:
+        """Run processes at the same time, each in its group (path, CPU seconds), and wait until all end.
+
+        Return the CPU milliseconds that each group may tell: what was burnt, to all that the process used.
+        """
+        children = {}
+        for name, (path, burnt) in seconds.items():
             child = subprocess.Popen(
                 [sys.executable, "-c", BURN.format(seconds=burnt)], stdin=subprocess.PIPE
             )
             (self.make(path) / "cgroup.procs").write_text(str(child.pid))
-            children.append(child)
-        for child in children:
-            child.communicate(b"\n", timeout=PATIENCE_SECONDS)
+            children[name] = child
+        for child in children.values():
+            assert child.stdin is not None
+            child.stdin.write(b"\n")
+            child.stdin.close()
+        used = {}
+        for name, child in children.items():
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
             assert child.returncode == 0
+            least = round(seconds[name][1] * 1000) - TICK_MILLISECONDS
+            used[name] = range(least, round((usage.ru_utime + usage.ru_stime) * 1000) + 2 * TICK_MILLISECONDS)
+        return used
 
     def end(self, path: str) -> None:
         """Remove a group; the kernel may need a moment after its last process."""
@@ -143,18 +157,18 @@ def test_a_real_kernel_counts(groups, tmp_path):
     job = "system.slice/system-job.slice/job@1.service"
     session = "user.slice/user-1000.slice/session-1.scope"
     groups.make("system.slice/quiet.service")
-    groups.burn(web=("system.slice/web.service", 0.2), one=(job, 0.1), person=(session, 0.1))
+    used = groups.burn(web=("system.slice/web.service", 0.2), one=(job, 0.1), person=(session, 0.1))
     before = read(source)
     assert before.keys() == {"unit:web", "unit:job", "unit:quiet"}
-    assert 200 <= before["unit:web"] < 800
-    assert 100 <= before["unit:job"] < 700
+    assert before["unit:web"] in used["web"]
+    assert before["unit:job"] in used["one"]
     assert before["unit:quiet"] == 0
     groups.end(job)
     assert "unit:job" not in read(source)
-    groups.burn(again=(job, 0.1))
+    used = groups.burn(again=(job, 0.1))
     after = read(source)
     assert after["unit:web"] == before["unit:web"], "nobody works there any more"
-    assert before["unit:job"] + 100 <= after["unit:job"] < before["unit:job"] + 700
+    assert after["unit:job"] - before["unit:job"] in used["again"]
     source.close()
 
 
@@ -165,7 +179,7 @@ def test_from_the_kernel_to_the_report(groups, tmp_path, running: Served, veille
     salt = source_context(agent.settings).salt
     assert Path(salt).exists(), "the first contact made it"
     source, meter = LinuxUnits(context_of(groups, tmp_path, salt)), GaugeSource(400_000)
-    measure(agent, groups, source, meter)
+    used = measure(agent, groups, source, meter)
     assert agent.contact(), agent.standing
     assert veilleuse("derive")[0] == 0
 
@@ -181,8 +195,8 @@ def test_from_the_kernel_to_the_report(groups, tmp_path, running: Served, veille
     web, job = rows["service", "web"], rows["service", "job"]
     ((_, name), guest), *_ = [(key, row) for key, row in rows.items() if key[0] == "guest"]
     assert len(name) == 16
-    assert 400 <= web["cpu_milliseconds"] < 1_600
-    assert 200 <= job["cpu_milliseconds"] < 1_400
+    assert web["cpu_milliseconds"] in used["web"]
+    assert job["cpu_milliseconds"] in used["job"]
     per_millisecond = web["energy_millijoules"] / web["cpu_milliseconds"]
     for row in (job, guest):
         assert row["energy_millijoules"] == pytest.approx(row["cpu_milliseconds"] * per_millisecond, abs=2)
@@ -210,8 +224,8 @@ def enrolled(folder: Path, veilleuse: Veilleuse) -> FleetAgent:
     return agent
 
 
-def measure(agent: FleetAgent, groups: Groups, source: LinuxUnits, meter: GaugeSource) -> None:
-    """Poll twice with work between the polls, and put the records into the spool."""
+def measure(agent: FleetAgent, groups: Groups, source: LinuxUnits, meter: GaugeSource) -> dict[str, range]:
+    """Poll twice with work between the polls, and put the records into the spool; return the work."""
     for path in ("system.slice/web.service", "system.slice/job@1.service", GUEST):
         groups.make(path)
     load = Utilisation(SourceContext("/sys", "/proc", "none"))
@@ -219,13 +233,14 @@ def measure(agent: FleetAgent, groups: Groups, source: LinuxUnits, meter: GaugeS
     clock = SystemClock("/proc")
     ticker = ticker_over(clock, source, meter, load=load)
     ticker.tick()
-    groups.burn(
+    before = busy_seconds()
+    used = groups.burn(
         web=("system.slice/web.service", 0.4),
         job=("system.slice/job@1.service", 0.2),
         guest=(GUEST, 0.2),
         person=("user.slice/user-1000.slice/session-1.scope", 0.3),
     )
-    time.sleep(0.05)  # the whole machine's clock ticks at 100 Hz
+    until(lambda: busy_seconds() - before >= 1.1, "the whole machine's clock does not tell the work")
     _, ticks = ticker.tick(last=True)
     clock.close()
     source.close()
@@ -233,3 +248,10 @@ def measure(agent: FleetAgent, groups: Groups, source: LinuxUnits, meter: GaugeS
     records = [record for tick in ticks for record in fold.add(tick)] + list(fold.flush())
     with closing(spool_of(agent.state)) as spool:
         spool.append([record.to_json() for record in records], {})
+    return used
+
+
+def busy_seconds() -> float:
+    """Return the CPU time that the whole machine has worked; it is told in ticks of 10 ms."""
+    times = psutil.cpu_times()
+    return float(sum(times[:7]) - times.idle - times.iowait)

@@ -118,7 +118,9 @@ def victoria_metrics(folder: Path) -> Iterator[tuple[str, Import]]:
 
         def load(file: Path) -> None:
             url = f"{database.url}api/v1/import/prometheus"
-            urllib.request.urlopen(urllib.request.Request(url, file.read_bytes()), timeout=30).close()
+            urllib.request.urlopen(
+                urllib.request.Request(url, file.read_bytes()), timeout=PATIENCE_SECONDS
+            ).close()
             database.flush()
 
         yield database.url, load

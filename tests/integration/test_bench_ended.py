@@ -29,7 +29,8 @@ def test_sigterm_ends_what_a_bench_started():
         assert bench.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
         until(lambda: all(map(has_ended, started)), "a process was left behind")
     finally:
-        for process in (bench, *started):
+        bench.kill()
+        for process in started:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 

@@ -10,17 +10,18 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import psutil
 import pytest
 
+from tests.support import clock
 from tests.support.machines import SECONDS, Machine, Served, certificate_of, refusal, served, settings_in
-from tests.support.waiting import PATIENCE_SECONDS, at_its_best, has_ended, until
+from tests.support.waiting import PATIENCE_SECONDS, has_ended, until
 from veilleuse.collector.app.gateway import server
 from veilleuse.collector.enrolment.ca_rotation import renew_intermediate
 from veilleuse.collector.settings import child_environment
@@ -89,7 +90,7 @@ def test_nothing_of_it_stays(tmp_path):
     settings = settings_in(tmp_path)
     with served(settings):
         process = door()
-    assert not process.is_running()
+    until(lambda: has_ended(process))
     assert not list(settings.data_dir.glob("*.sock"))
 
 
@@ -148,29 +149,20 @@ def test_what_is_no_call_of_the_contract(running):
 
 @pytest.mark.promise("S9")
 def test_calls_that_say_nothing_give_their_places_back(running, figure):
-    """256 calls without a request fill the gateway. The next call is refused with too_many_calls, and 5 s
-    later there is room again."""
+    """256 calls without a request fill the gateway. The next call is refused with too_many_calls, and once
+    their 5 s are over there is room again."""
     machine = Machine(running.token())
-    silent = list[grpc.StatusCode]()
-
-    def trial() -> tuple[float, list[grpc.StatusCode], tuple[grpc.StatusCode, str]]:
-        began = time.monotonic()
-        codes, refused = asyncio.run(_silent_calls(machine))
-        silent.extend(codes)
-        return began, codes, refused
-
-    # On a machine that stalls, the next call arrives before all others have arrived, or after their 5 s.
-    began, codes, refused = at_its_best(trial, lambda found: found[2][0] is Code.RESOURCE_EXHAUSTED)
+    began = clock.unix_seconds()
+    ends = asyncio.run(_silent_calls(machine, server.CALLS_INSIDE + 1))
     until(lambda: enrols(machine))
-    until(lambda: refusals(running).get("too_many_calls", 0) >= 1)
     figure(
-        f"{len(codes)} calls without a request: the next refused with {refused[1]}, an enrolment served after "
-        f"{time.monotonic() - began:.1f} s"
+        f"{server.CALLS_INSIDE} calls without a request: the next refused with {FULL[1]}, an enrolment served "
+        f"after {clock.unix_seconds() - began:.1f} s"
     )
-    assert refused == (Code.RESOURCE_EXHAUSTED, "too_many_calls")
-    assert len(codes) == server.CALLS_INSIDE
-    assert set(silent) == {Code.DEADLINE_EXCEEDED}
-    until(lambda: refusals(running).get("deadline") == len(silent))
+    late = ends.pop((Code.DEADLINE_EXCEEDED, "deadline"))
+    assert ends == {FULL: 1}
+    assert late >= server.CALLS_INSIDE
+    until(lambda: refusals(running) == {"too_many_calls": 1, "deadline": late})
 
 
 def refusals(running: Served) -> dict[str, int]:
@@ -178,8 +170,14 @@ def refusals(running: Served) -> dict[str, int]:
     return dict(running.collector.health.snapshot()["calls_refused"])
 
 
-async def _silent_calls(machine: Machine) -> tuple[list[grpc.StatusCode], tuple[grpc.StatusCode, str]]:
-    """Return the codes of 256 calls that never send their request, and the refusal of a call beside them."""
+FULL: Final = (Code.RESOURCE_EXHAUSTED, "too_many_calls")
+
+
+async def _silent_calls(machine: Machine, places: int) -> Counter[tuple[grpc.StatusCode, str]]:
+    """Hold `places` calls that never send their request until one is refused; return how each call ended.
+
+    A call that ended before all others had come is made again.
+    """
     credentials = grpc.ssl_channel_credentials(machine.roots)
     own = [("grpc.use_local_subchannel_pool", 1)]
     async with contextlib.AsyncExitStack() as opened:
@@ -187,15 +185,23 @@ async def _silent_calls(machine: Machine) -> tuple[list[grpc.StatusCode], tuple[
             await opened.enter_async_context(
                 grpc.aio.secure_channel(machine.join["enrolment_address"], credentials, own)
             )
-            for _ in range(server.CALLS_INSIDE // 4 + 1)
+            for _ in range(places // 4 + 1)
         ]
-        calls: list[Any] = [channel.stream_unary(ENROL)() for channel in channels[:-1] for _ in range(4)]
-        await asyncio.gather(*(call.wait_for_connection() for call in calls))
-        await asyncio.sleep(1)
-        one_more: Any = channels[-1].unary_unary(ENROL)
-        with pytest.raises(grpc.RpcError) as refused:
-            await one_more(b"", timeout=SECONDS)
-        return [await call.code() for call in calls], refusal(refused.value)
+        await asyncio.gather(*(channel.channel_ready() for channel in channels))
+        ends = Counter[tuple[grpc.StatusCode, str]]()
+
+        async def hold(channel: Any) -> None:
+            while FULL not in ends:
+                call = channel.stream_unary(ENROL)()
+                code = await call.code()
+                reasons = [
+                    value for key, value in await call.trailing_metadata() if key == "veilleuse-reason"
+                ]
+                ends[code, "".join(reasons)] += 1
+
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.gather(*(hold(channels[number // 4]) for number in range(places)))
+        return ends
 
 
 def test_a_long_path_is_no_obstacle(tmp_path):

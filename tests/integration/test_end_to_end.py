@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -19,6 +18,7 @@ import pytest
 from tests.support import clock
 from tests.support.records import clock_record, spool_of
 from tests.support.stack import Stack
+from tests.support.waiting import random_moment
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -167,7 +167,7 @@ def test_a_collector_killed_while_it_receives_loses_nothing(stack):
     for _ in range(5):
         collector = stack.start_collector()
         sender = stack.start("veilleuse-agent", "send")
-        time.sleep(chance.uniform(0.1, 0.6))
+        random_moment(chance, 0.6)
         os.killpg(collector.pid, signal.SIGKILL)
         collector.wait()
         stack.stop(sender)

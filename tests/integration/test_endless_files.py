@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.processes import ran
 from tests.support.stack import Stack, program
+from tests.support.waiting import PATIENCE_SECONDS
 
 MEMORY_BYTES = 1 << 30
 """Bound of the address space, not of used memory: the libraries alone map half of it."""
@@ -157,7 +158,9 @@ def test_a_pipe_that_nobody_writes_to_is_said(place, tmp_path, line):
         "from veilleuse.collector.cli.main import run; sys.exit(run(sys.argv[1:]))"
     )
     done = ran(
-        [sys.executable, "-c", code, *words_of(place, line, str(pipe))], env=place.environment, timeout=30
+        [sys.executable, "-c", code, *words_of(place, line, str(pipe))],
+        env=place.environment,
+        timeout=PATIENCE_SECONDS,
     )
     assert (done.returncode, done.stderr.count("\n")) in ((1, 1), (2, 1)), done.stderr
     assert f"{pipe}: it is a pipe" in done.stderr

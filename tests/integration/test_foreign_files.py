@@ -21,6 +21,7 @@ import pytest
 
 from tests.support import clock
 from tests.support.stack import Stack
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.commands.state_view import read_spool
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.identity.store import IdentityStore, write_private
@@ -193,7 +194,7 @@ def test_a_backup_names_the_file_that_it_does_not_copy_and_doctor_too(
 
 ASKING = {
     "admin.sock": lambda data: ipc.ask(data, "health"),
-    "door.sock": lambda data: messages.ask(data, {"op": "open"}, seconds=1),
+    "door.sock": lambda data: messages.ask(data, {"op": "open"}, seconds=PATIENCE_SECONDS),
 }
 
 

@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.parse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -84,7 +83,7 @@ def filled_in(expression: str, found: Watched) -> str:
 def test_promtool_accepts_the_exposition(scraped):
     """`promtool check metrics` accepts names, units, help and types without a remark."""
     body = get(scraped.stack.url + "metrics")
-    done = ran([peer("promtool"), "check", "metrics"], input=body, timeout=30)
+    done = ran([peer("promtool"), "check", "metrics"], input=body, timeout=PATIENCE_SECONDS)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -92,10 +91,14 @@ def test_promtool_accepts_the_exposition(scraped):
 def test_the_scrape_is_healthy(scraped, job, counter):
     """Prometheus reports the target as up in both formats, and counts the series that were sent."""
     assert scraped.value(f'up{{job="{job}"}} == 1') == 1
-    lines = [line for line in get(scraped.stack.url + "metrics").splitlines() if not line.startswith("#")]
     samples = f'scrape_samples_scraped{{job="{job}"}} > 0'
-    # Requests of other routes add series meanwhile.
-    until(lambda: abs(scraped.value(samples) - len(lines)) <= 6, f"{len(lines)} samples")
+
+    def are_equal() -> bool:
+        lines = [line for line in get(scraped.stack.url + "metrics").splitlines() if not line.startswith("#")]
+        # Requests of other routes add series meanwhile.
+        return math.isclose(scraped.value(samples), len(lines), abs_tol=6)
+
+    until(are_equal)
     asked = {"match_target": f'{{job="{job}"}}', "metric": counter.format("veilleuse_energy_joules")}
     said = json.loads(get(f"{scraped.prometheus}api/v1/targets/metadata?{urllib.parse.urlencode(asked)}"))
     assert [one["type"] for one in said["data"]] == ["counter"]
@@ -182,8 +185,7 @@ def test_counters_rise(scraped):
     grams = 'sum(veilleuse_emissions_grams_total{entity="test"})'
     before = scraped.value(joules), scraped.value(grams)
     scraped.send(((int(clock.unix_seconds()) // 60 - 4) * MILLISECONDS_PER_MINUTE, 3))
-    comes(lambda: scraped.value(joules) != before[0])
-    assert scraped.value(joules) - before[0] == pytest.approx(WATTS * 180, abs=1e-3)
+    until(lambda: scraped.value(joules) - before[0] == pytest.approx(WATTS * 180, abs=1e-3))
     assert scraped.value(grams) - before[1] == pytest.approx(WATTS * 180 / 3_600_000 * 46.1, rel=1e-6)
     assert scraped.query(f"resets({joules[4:-1]}[1m]) > 0") == []
 
@@ -218,16 +220,16 @@ def start_web(folder: Path, data: Path, port: int) -> subprocess.Popen[bytes]:
         )
 
 
-def wait_for(condition: Any, folder: Path, seconds: float = PATIENCE_SECONDS) -> None:
+def wait_for(condition: Any, folder: Path) -> None:
     """Wait until the condition is true; fails with the logs."""
-    end = time.monotonic() + seconds
-    while True:
+
+    def holds() -> bool:
         with suppress(OSError):
-            if condition():
-                return
-        logs = "".join(log.read_text(errors="replace")[-2000:] for log in folder.glob("*.log"))
-        assert time.monotonic() < end, logs
-        time.sleep(0.2)
+            return bool(condition())
+        return False
+
+    is_met = comes(holds, every=0.2)
+    assert is_met, "".join(log.read_text(errors="replace")[-2000:] for log in folder.glob("*.log"))
 
 
 def test_sigterm_ends_the_web_process_cleanly(scraped, tmp_path):

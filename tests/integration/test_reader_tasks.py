@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -20,6 +19,7 @@ from tests.support.filled import METER, Filled, minutes_of_server, month_of_work
 from tests.support.ports import free_port
 from tests.support.publishing import publish_months
 from tests.support.reading import Reading
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.web.metrics import snapshot
 from veilleuse.collector.web.metrics.released_month import last_month
 from veilleuse.wire.vocabulary import DeviceClass, Population
@@ -37,13 +37,12 @@ def served(reading: Reading) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(reading.app, port=port, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.02)
+    until(lambda: server.started, "uvicorn does not start")
     try:
         yield f"http://127.0.0.1:{port}/"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +102,7 @@ def test_the_workbook_of_the_year(browser: Browser, address: str):
         "[...document.querySelectorAll('a')].find(one => one.textContent.includes('XLSX')).href"
     )
     assert browser.clicks + 1 <= 3
-    assert httpx.get(link, timeout=60).content.startswith(b"PK")
+    assert httpx.get(link, timeout=PATIENCE_SECONDS).content.startswith(b"PK")
 
 
 def test_the_worst_place_at_night(browser: Browser, address: str):

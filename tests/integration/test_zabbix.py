@@ -19,7 +19,7 @@ import pytest
 
 from deploy.zabbix.build import FILES, HOST, MASTER, OUTPUT
 from tests.support.stack import Stack
-from tests.support.waiting import comes, until
+from tests.support.waiting import PATIENCE_SECONDS, comes, until
 from tests.support.zabbix import Zabbix
 from veilleuse.collector.exposition import catalogue as c
 
@@ -164,7 +164,7 @@ def get_metrics(watched: Watched) -> dict[str, float]:
     request = urllib.request.Request(
         f"{watched.stack.url}metrics", headers={"Authorization": f"Bearer {TOKEN}"}
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
         text = answer.read().decode()
     lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
     return {series: float(value) for series, _, value in lines}

@@ -25,6 +25,7 @@ from tests.promises.results import in_words
 from tests.support.fakes.agent import Agent, record
 from tests.support.fakes.collector import FakeCollector
 from tests.support.fakes.measuring import FakeClock
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.model import Gap
 from veilleuse.agent.ports import ControlKey
@@ -169,13 +170,13 @@ def _sent(agent: Agent) -> bool:
 
 
 @pytest.mark.promise("R14")
-def test_the_agent_always_starts(damaged, figure):
+def test_the_agent_always_starts(damaged, figure, time_bound):
     """After each of 25 mutations the agent starts twice; its sender delivers, or reports in one line."""
     outcomes, longest = _mutations(damaged, 25)
     figure(
         f"{outcomes.total() // 2} of 25 agents started, in {longest:.1f} s at most, {outcomes['spools set aside']} spools set aside"
     )
-    assert longest < START_SECONDS
+    time_bound(longest, START_SECONDS, "start")
     assert outcomes["spools set aside"] > 5
 
 
@@ -193,21 +194,21 @@ def test_the_agent_always_starts_1000_times(damaged, figure):
 
 @pytest.mark.promise("R14")
 @pytest.mark.parametrize("count", [4, pytest.param(60, marks=pytest.mark.long)])
-def test_the_real_process_always_starts(damaged, tmp_path, count, figure):
+def test_the_real_process_always_starts(damaged, tmp_path, count, figure, time_bound):
     """`veilleuse-agent run` reports READY within 5 s and ends with 0 at SIGTERM, after any damage."""
     config = tmp_path / "agent.toml"
     config.write_text(
         f'[paths]\nstate = "{damaged.agent.state}"\n[measure]\npopulation = "server"\n'
         'sources = ["fake"]\nfake_watts = 5.0\n[log]\nlevel = "error"\n'
     )
-    longest = 0.0
+    longest, ready = 0.0, False
     damaged.chance.seed(SEED + 2)
     for number in range(count):
         name = damaged.mutate()
         notify = tmp_path / f"notify-{number}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(notify))
-            manager.settimeout(4 * START_SECONDS)
+            manager.settimeout(PATIENCE_SECONDS)
             begun = time.monotonic()
             process = subprocess.Popen(
                 [sys.executable, "-m", "veilleuse.agent", "run", "--config", str(config)],
@@ -221,9 +222,9 @@ def test_the_real_process_always_starts(damaged, tmp_path, count, figure):
                 longest = max(longest, time.monotonic() - begun)
             finally:
                 process.terminate()
-                _, said = process.communicate(timeout=30)
+                _, said = process.communicate(timeout=PATIENCE_SECONDS)
         assert ready, f"{number} {name}: {said}"
         assert process.returncode == 0, f"{number} {name}: {said}"
         assert "Traceback" not in said, f"{number} {name}: {said}"
     figure(f"{count} of {count} agent processes ready, in {longest:.1f} s at most")
-    assert longest < START_SECONDS
+    time_bound(longest, START_SECONDS, "start")

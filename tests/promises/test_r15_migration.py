@@ -18,6 +18,7 @@ import pytest
 
 from tests.promises.support.previous import WHEELS, Fleet, install
 from tests.support.killing import ROOT, run_program
+from tests.support.waiting import random_moment, until
 from veilleuse.collector.store.sqlite.migrations import migrations
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -198,7 +199,7 @@ def test_a_gigabyte_is_migrated_within_a_minute_whatever_cuts_it(large, figure):
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(large, copy)
         if cut:  # the first migration is measured without a kill
-            kills += killed(copy, chance.uniform(0.3, 1) * slowest)
+            kills += killed(copy, chance, 0.7 * slowest)
         slowest = max(slowest, timed(copy))
         assert schema(copy) == migrations("data")[-1].number
         assert content(copy) == before
@@ -207,10 +208,11 @@ def test_a_gigabyte_is_migrated_within_a_minute_whatever_cuts_it(large, figure):
     assert slowest < 60
 
 
-def killed(data: Path, seconds: float) -> bool:
-    """Open the store and kill the process after that time; return whether it still ran."""
+def killed(data: Path, chance: random.Random, longest_seconds: float) -> bool:
+    """Open the store and kill the process after it began to write; return whether it still ran."""
     process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", OPEN + "work()", str(data)])
-    time.sleep(seconds)
+    until(lambda: (data / "data.db-wal").exists() or process.poll() is not None, "the migration begins")
+    random_moment(chance, longest_seconds)
     alive = process.poll() is None
     process.kill()
     process.wait()

@@ -13,6 +13,7 @@ import pytest
 from tests.support.fakes.authority import TestAuthority
 from tests.support.service import Service, serving
 from tests.support.stored_sums import SqliteSumReader
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector.model.records import Grain
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
@@ -45,8 +46,8 @@ def test_a_recorded_exchange_is_accepted(version, service, figure):
         wires = [wire for wire in recorded.records if kind_of(wire) in kinds]
         stream.add(*wires)
         hello.epoch = stream.epoch
-        assert stub.Hello(hello, timeout=10).mark == 0
-        answer = stub.Push(stream.request(), timeout=10)
+        assert stub.Hello(hello, timeout=PATIENCE_SECONDS).mark == 0
+        answer = stub.Push(stream.request(), timeout=PATIENCE_SECONDS)
         assert (answer.outcome, answer.mark) == (pb.PUSH_OUTCOME_STORED, len(wires)), answer
         stored += len(wires)
         milliseconds += sum(

@@ -20,6 +20,7 @@ import pytest
 from tests.promises.support.returning import Fleet, Retry
 from tests.support.machines import Machine, hello_request
 from tests.support.stack import Stack
+from tests.support.waiting import comes, until
 from veilleuse.agent.sending.session import retry_delay_milliseconds
 from veilleuse.wire.vocabulary import Population
 
@@ -182,9 +183,9 @@ def test_a_thousand_real_channels_come_back(tmp_path, figure):
         gone = time.monotonic()
         queue = [(gone + chance.uniform(0, AWAY_SECONDS), number) for number in range(AGENTS)]
         heapq.heapify(queue)
-        running = threading.Thread(target=drive, args=(callers, queue, gone + 420))
+        running = threading.Thread(target=drive, args=(callers, queue, 420))
         running.start()
-        time.sleep(AWAY_SECONDS)
+        until(lambda: all(caller.failures for caller in callers), "a machine never called")
         stack.start_collector()
         running.join()
     answered = [caller.back for caller in callers if caller.back is not None]
@@ -214,22 +215,21 @@ def enrolled(stack: Stack, number: int) -> list[Machine]:
     return machines
 
 
-def drive(callers: list[Caller], queue: list[tuple[float, int]], until: float) -> None:
+def drive(callers: list[Caller], queue: list[tuple[float, int]], seconds: float) -> None:
     """Make each call when it is due, up to 64 at once, until all are answered or the time is over."""
     lock = threading.Lock()
 
-    def due(number: int) -> None:
+    def call(number: int) -> None:
         wait = callers[number].call()
         if wait is not None:
             with lock:
                 heapq.heappush(queue, (time.monotonic() + wait, number))
 
+    def all_back() -> bool:
+        with lock:
+            while queue and queue[0][0] <= time.monotonic():
+                pool.submit(call, heapq.heappop(queue)[1])
+        return all(caller.back is not None for caller in callers)
+
     with ThreadPoolExecutor(64) as pool:
-        while time.monotonic() < until and any(caller.back is None for caller in callers):
-            with lock:
-                ready = []
-                while queue and queue[0][0] <= time.monotonic():
-                    ready.append(heapq.heappop(queue)[1])
-            for number in ready:
-                pool.submit(due, number)
-            time.sleep(0.02)
+        comes(all_back, seconds)

@@ -7,16 +7,15 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-import threading
 import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.promises.results import in_words
+from tests.promises.support.served import peak_bytes
 from tests.promises.support.trial import Trial
 from tests.support.waiting import until
 
@@ -61,28 +60,6 @@ def seconds_until_derived(data_dir: Path) -> float:
     return time.monotonic() - began
 
 
-class Largest:
-    """The largest resident set of a process while the block runs."""
-
-    def __init__(self, pid: int) -> None:
-        self.bytes = 0
-        self._process = psutil.Process(pid)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.2):
-            self.bytes = max(self.bytes, self._process.memory_info().rss)
-
-    def __enter__(self) -> Largest:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
 @pytest.mark.long
 @pytest.mark.promise("R17")
 @pytest.mark.parametrize("records", PUSHES)
@@ -102,17 +79,15 @@ def test_five_times_its_capacity(tmp_path, figure, records):
         pushes = PUSHES[records]
         told(trial.swift_load(servers, 5, records, -AT_ONCE, pushes, "obedient"))  # warm-up
         data_dir = Path(trial.stack.environment["VEILLEUSE__DATA_DIR"])
-        with Largest(trial.collector.pid) as largest:
-            closed = (CAPACITY_SECONDS, records, -AT_ONCE, pushes, "obedient")
-            capacities = [told(trial.swift_load(servers, *closed))]
-            loads = {}
-            for manner in MANNERS:
-                offered = WANTED * capacities[-1]["stored_per_second"]
-                loads[manner] = told(
-                    trial.swift_load(servers, LOAD_SECONDS, records, offered, pushes, manner)
-                )
-                loads[manner]["derived"] = seconds_until_derived(data_dir)
-                capacities.append(told(trial.swift_load(servers, *closed)))
+        closed = (CAPACITY_SECONDS, records, -AT_ONCE, pushes, "obedient")
+        capacities = [told(trial.swift_load(servers, *closed))]
+        loads = {}
+        for manner in MANNERS:
+            offered = WANTED * capacities[-1]["stored_per_second"]
+            loads[manner] = told(trial.swift_load(servers, LOAD_SECONDS, records, offered, pushes, manner))
+            loads[manner]["derived"] = seconds_until_derived(data_dir)
+            capacities.append(told(trial.swift_load(servers, *closed)))
+        largest_bytes = peak_bytes(trial.collector.pid)
     a_second = [found["stored_per_second"] for found in capacities]
     said = []
     for number, (manner, load) in enumerate(loads.items()):
@@ -125,9 +100,9 @@ def test_five_times_its_capacity(tmp_path, figure, records):
         )
     figure(
         f"{AGENTS:,} agents with {records:,} records a push, and a target of {WANTED} × the capacity: {', '.join(said)}, "
-        f"resident memory ≤ {largest.bytes / 2**20:.0f} MiB"
+        f"resident memory ≤ {largest_bytes / 2**20:.0f} MiB"
     )
-    assert largest.bytes < RSS_BYTES
+    assert largest_bytes < RSS_BYTES
     assert records != OPEN or loads["stubborn"]["offered"] >= OFFERED
     for load in loads.values():
         refused = sum(load["refused"].values())

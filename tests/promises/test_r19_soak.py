@@ -68,7 +68,6 @@ def test_soak(tmp_path, figure):
         trial.calm()
         assert trial.collector is not None
         with Reading(database) as reading:
-            time.sleep(SETTLE_SECONDS)
             seen = soaked(trial.collector.pid, trial.stack.data / "data.db-wal")
         report = trial.end()
     slope, error = trend([at.hours for at in seen], [at.rss_bytes for at in seen])
@@ -116,14 +115,14 @@ class Reading:
 
 
 def soaked(pid: int, wal_file: Path) -> list[Seen]:
-    """Return measurements of the process and its WAL every few seconds."""
+    """Return measurements of the process and its WAL every few seconds, once they have settled."""
     process, began, seen = psutil.Process(pid), time.monotonic(), []
-    while (now := time.monotonic()) < began + SOAK_SECONDS:
+    while (now := time.monotonic()) < began + SETTLE_SECONDS + SOAK_SECONDS:
         rss, connections = process.memory_info().rss, connected(process)
         descriptors = process.num_fds() - connections
         seen.append(Seen((now - began) / 3600, rss, descriptors, connections, wal_file.stat().st_size))
         time.sleep(EVERY_SECONDS)
-    return seen
+    return [at for at in seen if at.hours > SETTLE_SECONDS / 3600]
 
 
 def connected(process: psutil.Process) -> int:

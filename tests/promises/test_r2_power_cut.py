@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from tests.promises.support.disks import ext4
 from tests.promises.support.trial import Trial
+from tests.support.waiting import random_moment
 
 DISK_MIB = 256
 COMMIT = "commit=300"
@@ -47,16 +47,16 @@ def cut(folder: Path, cuts: int, mutant: str = "") -> tuple[Counter[str], int, l
 
 
 def _cut(trial: Trial, image: Path, copy: Path) -> float:
-    """Stop the writer at a random moment, copy the database's files from the disk, and return that moment."""
-    trial.wait_for_ack()
-    time.sleep(trial.chance.uniform(0.05, 1.0))
+    """Stop the writer at a random moment, copy the database's files from the disk, and return the time when
+    the answers given before had arrived."""
+    trial.wait_for_acks(trial.chance.randint(5, 150))
+    random_moment(trial.chance, 0.05)
     assert trial.collector is not None
     os.kill(trial.collector.pid, signal.SIGSTOP)
     try:
-        time.sleep(0.2)  # answers given before the cut arrive
-        at = trial.note("power cut")
         shot = image.with_suffix(".cut")
         subprocess.run(["cp", "--sparse=always", str(image), str(shot)], check=True)
+        at = trial.note("power cut")  # the stopped collector has answered nothing since
     finally:
         os.kill(trial.collector.pid, signal.SIGCONT)
     with ext4(

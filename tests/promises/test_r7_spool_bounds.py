@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from tests.promises.support.disks import fill, free_bytes, tmpfs
 from tests.promises.support.killed_agent import KilledAgent, held
+from tests.promises.support.steps import whole_step
 from tests.support import clock
 from tests.support.fakes.agent import record
 from tests.support.fakes.metered import Metered
@@ -215,7 +215,13 @@ def test_full_spool_on_a_full_disk(tmp_path, figure):
     """The spool never exceeds its bound or takes the reserve, and dropped records are a gap. The agent
     measures on, restarts, and delivers afterwards."""
     (tmp_path / "agent").mkdir(mode=0o700)
-    with tmpfs(tmp_path / "agent", SMALL_DISK_MIB), Stack(tmp_path, SMALL) as stack:
+    notify = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+    with (
+        tmpfs(tmp_path / "agent", SMALL_DISK_MIB),
+        Stack(tmp_path, SMALL | notify) as stack,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+    ):
+        manager.bind(notify["NOTIFY_SOCKET"])
         stack.must("veilleuse", "init", "--simulated")
         collector = stack.start_collector()
         stack.enrol()
@@ -227,13 +233,11 @@ def test_full_spool_on_a_full_disk(tmp_path, figure):
         filler = fill(stack.state, SMALL_RESERVE - 100_000)
         before = free_bytes(stack.state)
         agent.kill_resident()  # the disk is full at the start
-        time.sleep(1.5)
-        while_full = clock.unix_milliseconds() // PERIOD * PERIOD
-        time.sleep(max(0.0, (while_full + PERIOD) / 1000 + 1.2 - clock.unix_seconds()))  # a period ends
+        while_full = period_to_its_end(manager)
         taken = before - free_bytes(stack.state)
         largest = max(largest, size_of(stack.state))
         filler.unlink()
-        time.sleep(1.2)
+        whole_step(manager)
         stack.start_collector()
         agent.stop()
         largest = max(largest, size_of(stack.state))
@@ -256,6 +260,16 @@ def test_full_spool_on_a_full_disk(tmp_path, figure):
     )
     assert measured >= 1_000
     assert sum(found.periods[while_full].values()) <= PERIOD
+
+
+def period_to_its_end(manager: socket.socket) -> int:
+    """Return the start of a period, after the agent has measured 3 s of it at least and closed it."""
+    whole_step(manager)
+    start = (clock.unix_milliseconds() + 3_000) // PERIOD * PERIOD
+    while clock.unix_milliseconds() < start + PERIOD:
+        whole_step(manager)
+    whole_step(manager)
+    return start
 
 
 def overfill(state: Path) -> tuple[dict[int, int], int]:

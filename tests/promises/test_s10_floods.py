@@ -20,11 +20,14 @@ from hyperframe.frame import Frame, HeadersFrame, PingFrame, RstStreamFrame, Set
 
 from tests.promises.support.served import Heartbeat, served, where
 from tests.support.peers import peer
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.promise("S10"), pytest.mark.long]
 
 SECONDS = 8.0
 ROUNDS = 3
+CALLS = 150
+"""Calls of an honest agent, for the calm p99."""
 CONNECTIONS = 8
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 CALM_AT_LEAST_SECONDS = 0.010
@@ -56,13 +59,13 @@ def flood(kind: str, host: str, port: int, seconds: float) -> int:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
-    until, sent = time.monotonic() + seconds, 0
-    while time.monotonic() < until:
+    end, sent = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
         try:
             with context.wrap_socket(socket.create_connection((host, port), timeout=2)) as connection:
                 connection.sendall(PREFACE + SettingsFrame().serialize())
                 number = 0
-                while time.monotonic() < until:
+                while time.monotonic() < end:
                     frames = [frame for more in range(50) for frame in FLOODS[kind](number + more)]
                     connection.sendall(b"".join(frame.serialize() for frame in frames))
                     number += 50
@@ -73,11 +76,15 @@ def flood(kind: str, host: str, port: int, seconds: float) -> int:
 
 
 @contextmanager
-def _niced(code: str) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Yield as many processes as connections, at the lowest priority, and kill them afterwards."""
+def _niced(code: str, prepare: str = "") -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Yield as many processes as connections, at the lowest priority, prepared; kill them afterwards."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", f"import os\nos.nice(19)\n{code}"],
+            [
+                sys.executable,
+                "-c",
+                f"import os\nos.nice(19)\n{prepare}\nprint('ready', flush=True)\n{code}",
+            ],
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -85,7 +92,9 @@ def _niced(code: str) -> Iterator[list[subprocess.Popen[bytes]]]:
         for _ in range(CONNECTIONS)
     ]
     try:
-        time.sleep(1.5)  # their interpreters start
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
         yield processes
     finally:
         for process in processes:
@@ -106,13 +115,16 @@ def test_a_flood_of_frames_leaves_the_others_their_answers(
     calm, flooded, sent, spent = [], [], 0, 0.0
     with served(tmp_path) as (stack, machine, process):
         host, port = where(stack, "GRPC__ENROLMENT_ADDRESS")
-        code = f"from tests.promises.test_s10_floods import flood\nprint(flood({kind!r}, {host!r}, {port}, {SECONDS}))"
+        code = f"print(flood({kind!r}, {host!r}, {port}, {SECONDS}))"
         for _ in range(ROUNDS):
             with _niced("while True: pass"), Heartbeat(machine) as beside:
-                time.sleep(SECONDS)
+                until(lambda: len(beside.seconds) >= CALLS, "the agent gets few answers")
             calm += beside.seconds
             before = _processor_seconds(process)
-            with _niced(code) as attackers, Heartbeat(machine) as during:
+            with (
+                _niced(code, "from tests.promises.test_s10_floods import flood") as attackers,
+                Heartbeat(machine) as during,
+            ):
                 sent += sum(int(attacker.communicate(timeout=60)[0] or 0) for attacker in attackers)
             spent += _processor_seconds(process) - before
             flooded += during.seconds
@@ -142,7 +154,7 @@ def test_h2load_is_served_beside_an_honest_agent(tmp_path: Path, figure: Callabl
     program = peer("h2load")
     with served(tmp_path) as (stack, machine, _):
         with Heartbeat(machine) as calm:
-            time.sleep(SECONDS)
+            until(lambda: len(calm.seconds) >= CALLS, "the agent gets few answers")
         host, port = where(stack, "GRPC__ENROLMENT_ADDRESS")
         command = [
             "nice",

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from tests.support.clock import today
 from tests.support.machines import SECONDS, hello_request
 from tests.support.pushes import Stream, cell, clock, measurement, rapl
 from tests.support.stack import Stack, get
+from tests.support.waiting import until
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -28,8 +28,14 @@ NAMES = 100_000
 
 def series(stack: Stack) -> set[str]:
     """Return names and labels of /metrics, without values."""
-    time.sleep(1.1)  # an answer is kept for a second
-    lines = get(stack.url + "metrics").splitlines()
+    kept, later = get(stack.url + "metrics"), [""]
+
+    def is_fresh() -> bool:  # an answer is kept for a second; each new one counts the requests before it
+        later[0] = get(stack.url + "metrics")
+        return later[0] != kept
+
+    until(is_fresh, "/metrics never changes")
+    lines = later[0].splitlines()
     return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
 
 

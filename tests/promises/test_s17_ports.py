@@ -102,9 +102,8 @@ def answers_plainly(port: tuple[str, int]) -> bytes:
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
         b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     ):
-        with socket.create_connection(port, 5) as connection:
+        with socket.create_connection(port, PATIENCE_SECONDS) as connection:
             connection.sendall(hello)
-            connection.settimeout(5)
             try:
                 while piece := connection.recv(4096):
                     answers += piece

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from tests.support.machines import Machine, hello_request, refusal
 from tests.support.pushes import Stream
 from tests.support.sound import ACCEPTED
 from tests.support.stack import Stack
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -71,7 +71,7 @@ class Mutant:
             word: Any = pb.DeviceClass.Value(f"DEVICE_CLASS_{self.sender.device_class.upper()}")
             greeting.facts.device_class = word
             greeting.instance_id = self.machine.nonce
-            self.machine.nonce = stub.Hello(greeting, timeout=20).next_instance_id
+            self.machine.nonce = stub.Hello(greeting, timeout=PATIENCE_SECONDS).next_instance_id
             while self.found.messages < number:
                 self._push(stub)
         return self.found
@@ -87,7 +87,7 @@ class Mutant:
         wires.append(b"")  # always refused: the answer of a stored push names no record
         stream = Stream(HostId(0))
         stream.add(*wires)
-        call = stub.Push.future(stream.request(), timeout=30)
+        call = stub.Push.future(stream.request(), timeout=PATIENCE_SECONDS)
         now = clock.unix_milliseconds()
         expected = [complaint(wire, self.sender, now) for wire in wires]
         answer = call.result()
@@ -106,7 +106,7 @@ class Mutant:
         """Push the mutants that both find sound: they are stored, or too much for their hour or host."""
         stream = Stream(HostId(0))
         stream.add(*sound)
-        answer = stub.Push(stream.request(), timeout=30)
+        answer = stub.Push(stream.request(), timeout=PATIENCE_SECONDS)
         if answer.outcome == pb.PUSH_OUTCOME_REFUSED:
             assert {one.reason for one in answer.refusals} <= ONLY_THE_STORE
         else:
@@ -115,7 +115,7 @@ class Mutant:
 
 def enrolled(stack: Stack, population: str) -> Machine:
     """Return one more enrolled machine."""
-    join = stack.folder / f"join-{population}-{time.monotonic_ns()}"
+    join = stack.folder / f"join-{population}"
     where = ("--entity", "test", "--site", "test", "--population", population)
     stack.must("veilleuse", "token", "create", *where, "--uses", "2", "--output", str(join))
     machine = Machine(json.loads(join.read_text()))
@@ -139,7 +139,6 @@ def mutate(folder: Path, number: int, figure: Callable[[str], None]) -> None:
         with ThreadPoolExecutor(len(senders)) as pool:
             list(pool.map(lambda one: one.run(number // 20), senders))
             warm = _rss_mib(process)
-            began = time.monotonic()
             found = list(pool.map(lambda one: one.run(number // 4), senders))
         grown = _rss_mib(process) - warm
         messages, wrong = sum(one.messages for one in found), [line for one in found for line in one.wrong]
@@ -153,7 +152,6 @@ def mutate(folder: Path, number: int, figure: Callable[[str], None]) -> None:
         assert process.is_running()
         assert server.hello() is not None
         assert "call failed" not in stack.log("veilleuse"), "nothing unforeseen was met"
-        assert messages / (time.monotonic() - began) > 0
         assert sum(one.taken for one in found) > messages // 20, "the mutants are not all hopeless"
         assert len(reasons) > 35, "nor all refused for the same thing"
         assert grown < RSS_GROWTH_MIB
@@ -197,7 +195,7 @@ def test_mutants_of_whole_requests(tmp_path: Path, figure: Callable[[str], None]
             for _ in range(chance.choice((1, 1, 3))):
                 wire[chance.randrange(min(len(wire), 60))] = chance.randrange(256)
             try:
-                calls["Hello" if turn % 2 else "Push"](bytes(wire), timeout=20)
+                calls["Hello" if turn % 2 else "Push"](bytes(wire), timeout=PATIENCE_SECONDS)
                 reasons["answered"] += 1
             except grpc.RpcError as error:
                 code, reason = refusal(error)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import gzip
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +16,9 @@ import psutil
 import pytest
 
 from tests.promises.support.raw import PUSH, Connection
-from tests.promises.support.served import served
+from tests.promises.support.served import peak_bytes, served
 from tests.support.machines import Machine
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 pytestmark = pytest.mark.promise("S8")
@@ -67,22 +67,11 @@ def bombs() -> dict[str, tuple[str, bytes, bool, set[str]]]:
 @contextmanager
 def peak_mib(process: psutil.Process) -> Iterator[list[float]]:
     """Yield a list that holds the process's growth in MiB after the block."""
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # the peak begins anew
     before = process.memory_info().rss
-    most, stop = [before], threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.002):
-            most.append(max(most.pop(), process.memory_info().rss))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
     grown: list[float] = []
-    try:
-        yield grown
-    finally:
-        stop.set()
-        thread.join()
-        grown.append((max(most) - before) / 2**20)
+    yield grown
+    grown.append((peak_bytes(process.pid) - before) / 2**20)
 
 
 def _burst(machine: Machine, method: str, message: bytes, *, zipped: bool) -> Counter[str]:
@@ -106,7 +95,7 @@ def _metadata(machine: Machine) -> Counter[str]:
     with ExitStack() as open_channels:
         stubs = [open_channels.enter_context(machine.telemetry()) for _ in range(CONNECTIONS)]
         calls = [
-            stub.Push.future(pb.PushRequest(), timeout=30, metadata=(("x-long", "y" * 40_000),))
+            stub.Push.future(pb.PushRequest(), timeout=PATIENCE_SECONDS, metadata=(("x-long", "y" * 40_000),))
             for stub in stubs * STREAMS
         ]
         return Counter(str(call.exception().code().value[0]) for call in calls)

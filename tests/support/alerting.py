@@ -70,7 +70,7 @@ class Watch:
         )
         (folder / "rules.yml").write_text(rules, encoding="utf-8")
         (folder / "prometheus.yml").write_text(
-            "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
+            "global: {scrape_interval: 5s, scrape_timeout: 5s, evaluation_interval: 1s}\n"
             f"rule_files: [{folder / 'rules.yml'}]\n"
             f"alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{alertmanager}']}}]}}]}}\n"
             "scrape_configs: [{job_name: veilleuse, file_sd_configs:"

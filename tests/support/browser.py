@@ -7,19 +7,16 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import subprocess
 import tempfile
-import time
-from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from tests.support.peers import peer
-
-LONGEST_SECONDS: Final = 30.0
-"""A page that is not loaded by then fails the test."""
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 
 class Browser:
@@ -30,7 +27,8 @@ class Browser:
         self._width, self._height, self._dark = width, height, dark
         self._number = 0
         self._unread = b""
-        self._events: deque[dict[str, Any]] = deque()
+        self._is_loaded = False
+        """Whether the page has loaded that was asked for last."""
         self._session = ""
         self.clicks = 0
         """Clicks and sent forms since the start."""
@@ -72,6 +70,7 @@ class Browser:
             features=[{"name": "prefers-color-scheme", "value": "dark" if self._dark else "light"}],
         )
         self.resize(self._width, self._height)
+        until(lambda: self.run("document.readyState") == "complete", "the empty page does not load")
         return self
 
     def __exit__(
@@ -79,7 +78,7 @@ class Browser:
     ) -> None:
         self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)
+            self._process.wait(PATIENCE_SECONDS)
         self._process.kill()
         self._process.wait()
         os.close(self._write)
@@ -98,20 +97,20 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Go to an address and wait until it is loaded."""
-        self._events.clear()
+        self._is_loaded = False
         self._ask("Page.navigate", url=url)
         self._wait_for_load()
 
     def click(self, text: str) -> None:
-        """Click the first visible link, button or summary with this text; wait for the page it leads to."""
+        """Click the first visible link or button with this text, and wait for the page it leads to."""
         script = """(text => {
-          const found = [...document.querySelectorAll('a, button, summary')].find(
+          const found = [...document.querySelectorAll('a, button')].find(
             one => one.textContent.trim().includes(text) && one.checkVisibility());
           if (!found) return false;
           found.click();
           return true;
         })"""
-        self._events.clear()
+        self._is_loaded = False
         found = self.run(f"{script}({json.dumps(text)})")
         assert found, f"nothing to click says {text!r} on {self.address}"
         self.clicks += 1
@@ -149,18 +148,8 @@ class Browser:
         return int(self.run("innerWidth"))
 
     def _wait_for_load(self) -> None:
-        """Wait for the load event, or for a page that a click did not leave."""
-        until = time.monotonic() + LONGEST_SECONDS
-        while time.monotonic() < until:
-            self.run("0")
-            if any(one["method"] == "Page.loadEventFired" for one in self._events):
-                return
-            if not any(one["method"].startswith("Page.frame") for one in self._events) and (
-                time.monotonic() > until - LONGEST_SECONDS + 1
-            ):
-                return
-            time.sleep(0.02)
-        raise AssertionError(f"{self.address} is not loaded after {LONGEST_SECONDS:g} s")
+        while not self._is_loaded:
+            self._next()
 
     def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
@@ -174,14 +163,15 @@ class Browser:
                 assert "error" not in answer, (method, answer["error"])
                 found: dict[str, Any] = answer["result"]
                 return found
-            if "method" in answer:
-                self._events.append(answer)
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._unread:
+            said = select.select([self._read], [], [], PATIENCE_SECONDS)[0]
+            assert said, f"the browser says nothing; the page is loaded: {self._is_loaded}"
             more = os.read(self._read, 1 << 20)
             assert more, "the browser ended"
             self._unread += more
         message, _, self._unread = self._unread.partition(b"\0")
         found: dict[str, Any] = json.loads(message)
+        self._is_loaded |= found.get("method") == "Page.loadEventFired"
         return found

@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Final
 
-WRITE_SECONDS: Final = 0.3
-"""Damage is repeated for this long: damage to a WAL just before SQLite restarts it has no effect."""
+from tests.support.waiting import until
+
+TIMES: Final = 15
+"""Damage is repeated so often: damage to a WAL just before SQLite restarts it has no effect."""
 
 
 def remove(path: Path) -> None:
@@ -34,9 +36,15 @@ def zero(path: Path) -> None:
 
 
 def put_older(path: Path) -> None:
-    """Overwrite the file in place with its content of 0.2 s before."""
+    """Overwrite the file in place with its content before many changes. Somebody must be writing it."""
     older = path.read_bytes()
-    time.sleep(0.2)
+    contents = {older}
+
+    def has_changed_often() -> bool:
+        contents.add(path.read_bytes())
+        return len(contents) > 10
+
+    until(has_changed_often, "nobody writes it")
     with path.open("r+b") as file:
         file.write(older)
 
@@ -54,12 +62,12 @@ def replace(path: Path) -> None:
 
 
 def truncate(path: Path) -> None:
-    """Cut the file to half its length, again and again for WRITE_SECONDS."""
+    """Cut the file to half its length, TIMES times."""
     _again_and_again(path, lambda file, size: file.truncate(size // 2))
 
 
 def garble(path: Path) -> None:
-    """Write random bytes at about 64 places of the file, again and again for WRITE_SECONDS."""
+    """Write random bytes at about 64 places of the file, TIMES times."""
 
     def noise(file: BinaryIO, size: int) -> None:
         for at in range(0, size, max(1, size // 64)):
@@ -70,11 +78,14 @@ def garble(path: Path) -> None:
 
 
 def _again_and_again(path: Path, do: Callable[[BinaryIO, int], object]) -> None:
-    until = time.monotonic() + WRITE_SECONDS
-    while time.monotonic() < until:
+    times = count(1)
+
+    def damage() -> bool:
         with path.open("r+b") as file:
             do(file, path.stat().st_size)
-        time.sleep(0.02)
+        return next(times) == TIMES
+
+    until(damage)  # others write between two of them
 
 
 DONE: Final = {

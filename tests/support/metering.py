@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.model import EnergyCounter, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
@@ -16,16 +18,42 @@ from veilleuse.wire.vocabulary import Boundary
 
 Result = TypeVar("Result")
 
-PATIENT_SECONDS: Final = 5.0
-"""A fake device answers within milliseconds, but the test machine may stall."""
+PATIENT_SECONDS: Final = PATIENCE_SECONDS
+"""Timeout for a device that answers: within milliseconds, but the test machine may stall."""
 HURRIED_SECONDS: Final = 0.4
 """Timeout for a device that never answers."""
 
 
-def hurried(context: SourceContext) -> SourceContext:
-    """Return the same context with a shorter timeout; a valid read may then fail, see `patiently`."""
+def hurried(context: SourceContext, seconds: float = HURRIED_SECONDS) -> SourceContext:
+    """Return the same context with a short timeout, for a device that never answers."""
     assert context.meter is not None
-    return context._replace(meter=context.meter._replace(timeout_seconds=HURRIED_SECONDS))
+    return context._replace(meter=context.meter._replace(timeout_seconds=seconds))
+
+
+@contextmanager
+def in_a_hurry(source: Any) -> Iterator[None]:
+    """Give an opened source a short timeout while the block runs: its device has fallen silent."""
+    if source._context.meter is None:
+        yield
+        return
+    _set_timeout(source, HURRIED_SECONDS)
+    try:
+        yield
+    finally:
+        _set_timeout(source, PATIENT_SECONDS)
+
+
+def _set_timeout(source: Any, seconds: float) -> None:
+    source._context = hurried(source._context, seconds)
+    match source.name:  # where the source keeps what it read at its opening
+        case "ipmi_dcmi":
+            source._command = source._command._replace(seconds=seconds)
+        case "redfish":
+            source._service._timeout_seconds = seconds
+        case "snmp_meter":
+            source._client._timeout_seconds, source._client._reached = seconds, None
+        case "shelly_plug" | "tasmota_plug":
+            source._meter = source._context.meter
 
 
 def patiently(work: Callable[[], Result]) -> Result:

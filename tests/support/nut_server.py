@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.support.peers import peer
 from tests.support.ports import free_port
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "nut"
 PROGRAMS = (Path("/usr/lib/nut"), Path("/usr/libexec/nut-driver"), Path("/usr/lib/ups/driver"))
@@ -71,7 +71,7 @@ class NutServer:
         process = self._processes.pop(name)
         process.send_signal(signal.SIGCONT)
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)
         (self._state / f"dummy-ups-{name}").unlink(missing_ok=True)
 
     def freeze(self, name: str) -> None:
@@ -146,7 +146,7 @@ class NutServer:
 
     def _asked(self, line: str) -> str:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 0.2) as connection:
+            with socket.create_connection(("127.0.0.1", self.port), PATIENCE_SECONDS) as connection:
                 connection.sendall(f"{line}\n".encode())
                 return connection.recv(256).decode()
         except OSError:

@@ -5,21 +5,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any, Final
+import time
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
 
 from tests.support.pushes import MONDAY_10H, Stream, realistic
-from tests.support.waiting import PATIENCE_SECONDS, comes
+from tests.support.waiting import PATIENCE_SECONDS, deadline
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.wire.v1 import telemetry_pb2 as pb
-
-ANSWER_SECONDS: Final = 30.0
-"""Timeout of a call that takes milliseconds, because a test machine may stall."""
-HELD_SECONDS: Final = 30.0
-"""The writer is released after this time, even if the test fails."""
 
 
 def hello(stream: Stream, **fields: Any) -> pb.HelloRequest:
@@ -34,7 +30,7 @@ def hello(stream: Stream, **fields: Any) -> pb.HelloRequest:
 def refusal(call: Any, request: Any) -> tuple[grpc.StatusCode, str, int]:
     """Make a call that must fail; return its (status code, reason, retry after milliseconds)."""
     with pytest.raises(grpc.RpcError) as caught:
-        call(request, timeout=ANSWER_SECONDS)
+        call(request, timeout=PATIENCE_SECONDS)
     error: Any = caught.value
     metadata = dict(error.trailing_metadata())
     details = error.details()
@@ -55,25 +51,20 @@ def stream_request(stream: Stream) -> pb.PushRequest:
 
 
 def hold(writer: Writer) -> threading.Event:
-    """Keep the writer's thread busy until the returned event is set; returns once it is busy."""
+    """Keep the writer's thread busy until the returned event is set; returns once it is busy. The writer is
+    released after a minute, even if the test fails."""
     release, entered = threading.Event(), threading.Event()
 
     def busy() -> None:
         entered.set()
-        release.wait(HELD_SECONDS)
+        release.wait(PATIENCE_SECONDS)
 
     writer.submit(busy, alone=True)
     assert entered.wait(PATIENCE_SECONDS)
     return release
 
 
-def give_up(call: Callable[[], object], arrived: Callable[[], object]) -> None:
-    """Make a call that times out, up to 20 times, until `arrived` is true. On a machine that stalls, a call
-    may time out before it arrives. Fails if none arrives."""
-    for _ in range(20):
-        with pytest.raises(grpc.RpcError) as caught:
-            call()
-        assert caught.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
-        if comes(arrived, 2):
-            return
-    raise AssertionError("not one of 20 calls has arrived")
+def let_a_minute_pass(patch: pytest.MonkeyPatch, *modules: Any) -> None:
+    """Set the monotonic clock that these modules read ahead by PATIENCE_SECONDS."""
+    for module in modules:
+        patch.setattr(module, "time", SimpleNamespace(monotonic=deadline, sleep=time.sleep))

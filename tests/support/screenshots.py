@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import termios
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +34,7 @@ from rich.text import Text
 from tests.support import clock
 from tests.support.browser import Browser
 from tests.support.stack import Stack, get, program
+from tests.support.waiting import comes
 from veilleuse.collector.documents.document import LANGUAGES
 from veilleuse.collector.web.pages.table import PAGES
 from veilleuse.collector.web.sign_in import SIGN_IN
@@ -80,9 +80,7 @@ def served(stack: Stack, data: Path | None) -> Iterator[None]:
     else:
         shutil.copytree(data, stack.data, ignore=shutil.ignore_patterns("*.sock", "lock"))
     stack.start_collector()
-    until = time.monotonic() + READY_SECONDS
-    while "veilleuse_fleet_year_" not in get(f"{stack.url}metrics") and time.monotonic() < until:
-        time.sleep(1)
+    comes(lambda: "veilleuse_fleet_year_" in get(f"{stack.url}metrics"), READY_SECONDS, every=1)
     yield
 
 

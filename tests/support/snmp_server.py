@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tests.support.ports import free_port
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "snmp"
 USER = "watcher"
@@ -74,7 +74,7 @@ class SnmpServer:
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(PATIENCE_SECONDS)
             self._process = None
 
     def freeze(self) -> None:

@@ -11,7 +11,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from typing import Self
 
 from tests.support.ports import free_ports
 from tests.support.processes import ran
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, comes
 
 Environment = dict[str, str]
 
@@ -35,7 +34,7 @@ def program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def get(url: str, timeout_seconds: float = 30) -> str:
+def get(url: str, timeout_seconds: float = PATIENCE_SECONDS) -> str:
     """Return the body of a page. Raises OSError."""
     with urllib.request.urlopen(url, timeout=timeout_seconds) as answer:
         return str(answer.read().decode())
@@ -84,13 +83,14 @@ class Stack:
 
     def control(self, key: str) -> str | None:
         """Return a value of the agent's control table, or None."""
-        with closing(sqlite3.connect(self.state / "spool.db", timeout=10)) as db:
+        with closing(sqlite3.connect(self.state / "spool.db", timeout=PATIENCE_SECONDS)) as db:
             row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def published(self, kind: str, first: date) -> bool:
         """Return whether the database has a publication: cheaper than a command, for those who wait."""
-        with closing(sqlite3.connect(f"file:{self.data / 'data.db'}?mode=ro", uri=True, timeout=10)) as db:
+        file = f"file:{self.data / 'data.db'}?mode=ro"
+        with closing(sqlite3.connect(file, uri=True, timeout=PATIENCE_SECONDS)) as db:
             asked = "SELECT 1 FROM published_periods WHERE kind = ? AND first_day = ?"
             return db.execute(asked, (kind, first.toordinal())).fetchone() is not None
 
@@ -169,12 +169,15 @@ class Stack:
     ) -> None:
         """Wait until `condition()` is true. Fails with the logs after `seconds`, or when `process` ends."""
         assert callable(condition)
-        until = time.monotonic() + seconds
-        while not condition():
+
+        def holds() -> bool:
             ended = process is not None and process.poll() is not None
+            if condition():
+                return True
             assert not ended, f"the process ended before {what}:\n{self._logs()}"
-            assert time.monotonic() < until, f"not within {seconds:g} s: {what}\n{self._logs()}"
-            time.sleep(0.1)
+            return False
+
+        assert comes(holds, seconds, every=0.1), f"not within {seconds:g} s: {what}\n{self._logs()}"
 
     def _program(self, name: str) -> str:
         return str(self.programs.get(name) or program(name))
@@ -184,7 +187,7 @@ class Stack:
         try:
             get(self.url + "healthz")
             host, _, port = self.environment["VEILLEUSE__GRPC__ENROLMENT_ADDRESS"].rpartition(":")
-            socket.create_connection((host, int(port)), timeout=1).close()
+            socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS).close()
         except OSError:
             return False
         return True

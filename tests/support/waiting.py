@@ -1,19 +1,18 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Wait for other threads and processes, and bound times, on a machine that stalls now and then.
+"""Wait for other threads and processes on a machine that stalls now and then.
 
-A long timeout costs nothing when all is well: a step of 2 s may be given a minute.
+A condition is polled, so a generous end costs nothing when all is well.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from random import Random
+from typing import Final
 
 import psutil
-
-Result = TypeVar("Result")
 
 PATIENCE_SECONDS: Final = 60.0
 
@@ -39,30 +38,17 @@ def comes(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS, *,
     return True
 
 
-def in_time(seconds: float, work: Callable[[], Result], tries: int = 5) -> Result:
-    """Return the result of the first of `tries` runs that takes less than `seconds`; fails if none does.
+def deadline() -> float:
+    """Return a moment of the monotonic clock that no test reaches, for code that takes a deadline."""
+    return time.monotonic() + PATIENCE_SECONDS
 
-    A machine that stalls does not stall in each run, so this finds work that is always too slow.
+
+def random_moment(chance: Random, longest_seconds: float) -> None:
+    """Let others run for a random time, so that what follows (a kill, a cut) comes at any of their steps.
+
+    Nothing may depend on how far they came.
     """
-    taken = []
-    for _ in range(tries):
-        began = time.monotonic()
-        result = work()
-        taken.append(time.monotonic() - began)
-        if taken[-1] < seconds:
-            return result
-    raise AssertionError(f"not once within {seconds:g} s: {', '.join(f'{one:.2f}' for one in taken)}")
-
-
-def at_its_best(work: Callable[[], Result], good: Callable[[Result], object], tries: int = 4) -> Result:
-    """Return the result of the first good run of `work`, or of the last run. A machine stalls in some runs,
-    but not in each."""
-    result = work()
-    for _ in range(tries - 1):
-        if good(result):
-            break
-        result = work()
-    return result
+    time.sleep(chance.uniform(0, longest_seconds))
 
 
 def has_ended(process: psutil.Process) -> bool:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.parse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from tests.support.peers import peer
 from tests.support.ports import free_ports
 from tests.support.records import clock_record, spool_of
 from tests.support.stack import Stack, get
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import comes
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.wire.units import (
     MILLISECONDS_PER_DAY,
@@ -67,12 +66,16 @@ class Watched:
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
 
-    def eventually(self, expression: str, seconds: float = PATIENCE_SECONDS) -> list[dict[str, Any]]:
-        """Return the first result that is not empty, because on a busy machine a scrape may miss its second,
-        and every series with it."""
-        until = time.monotonic() + seconds
-        while not (found := self.query(expression)) and time.monotonic() < until:
-            time.sleep(0.3)
+    def eventually(self, expression: str) -> list[dict[str, Any]]:
+        """Return the first result that is not empty, because on a busy machine a scrape may fail, and every
+        series with it; or an empty one at the end."""
+        found: list[dict[str, Any]] = []
+
+        def is_there() -> bool:
+            found.extend(self.query(expression))
+            return bool(found)
+
+        comes(is_there, every=0.3)
         return found
 
     def value(self, expression: str) -> float:
@@ -171,7 +174,7 @@ def _joules_of_server(found: Watched) -> float | None:
 def _config(target: str) -> str:
     job = f"static_configs: [{{targets: ['{target}']}}]"
     return (
-        "global: {scrape_interval: 1s}\n"
+        "global: {scrape_interval: 5s, scrape_timeout: 5s}\n"
         "scrape_configs:\n"
         f"  - job_name: veilleuse\n    {job}\n    scrape_protocols: [OpenMetricsText1.0.0]\n"
         f"  - job_name: hosts\n    metrics_path: /metrics/hosts\n    {job}\n"

@@ -82,7 +82,7 @@ class Zabbix:
             headers["Authorization"] = f"Bearer {self._token}"
         url = f"http://127.0.0.1:{self._ports[1]}/api_jsonrpc.php"
         with urllib.request.urlopen(
-            urllib.request.Request(url, body.encode(), headers), timeout=60
+            urllib.request.Request(url, body.encode(), headers), timeout=PATIENCE_SECONDS
         ) as answer:
             found = json.load(answer)
         assert "error" not in found, found["error"]

@@ -21,7 +21,7 @@ from typing import Final
 
 from tests.promises.support.contract import Record
 from tests.support.stack import Stack
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 OFF: Final = 4
 UNKNOWN: Final = 5
@@ -46,12 +46,13 @@ class KilledAgent:
     def start(self) -> None:
         """Start the resident; return when it measures."""
         before = self._times_measuring()
-        self._resident = self._stack.start("veilleuse-agent", "run")
-        until = time.monotonic() + PATIENCE_SECONDS
-        while self._times_measuring() == before:
-            assert self._resident.poll() is None, self._stack.log("veilleuse-agent")[-2_000:]
-            assert time.monotonic() < until, "the agent does not measure"
-            time.sleep(0.01)
+        resident = self._resident = self._stack.start("veilleuse-agent", "run")
+        until(
+            lambda: self._times_measuring() > before or resident.poll() is not None,
+            "the agent does not measure",
+            every=0.01,
+        )
+        assert resident.poll() is None, self._stack.log("veilleuse-agent")[-2_000:]
 
     def shoot(self) -> None:
         """Start a one-shot sender unless one of ours runs; it ends at once when another holds the lock."""
@@ -83,9 +84,13 @@ class KilledAgent:
     def kill_beside_new_sender(self) -> int:
         """Start the resident, send it SIGKILL once its sender runs, and return the sender's process id."""
         self._resident = self._stack.start("veilleuse-agent", "run")
-        until = time.monotonic() + PATIENCE_SECONDS
-        while not (senders := self._senders()):
-            assert time.monotonic() < until, "no sender was started"
+        senders: list[int] = []
+
+        def is_sending() -> bool:
+            senders[:] = self._senders()
+            return bool(senders)
+
+        until(is_sending, "no sender was started", every=0)
         self._former.append(self._resident.pid)
         self._resident.kill()
         self._resident.wait()
@@ -101,10 +106,7 @@ class KilledAgent:
                 self.orphans += 1
         if self._shot is not None:
             self._shot.wait(PATIENCE_SECONDS)
-        until = time.monotonic() + PATIENCE_SECONDS
-        while self._stack.run("veilleuse-agent", "send").returncode:
-            assert time.monotonic() < until, self._stack.log("veilleuse-agent")[-3_000:]
-            time.sleep(0.3)
+        until(lambda: not self._stack.run("veilleuse-agent", "send").returncode, "records cannot be sent")
 
     def close(self) -> None:
         """End the process groups that are left."""

@@ -10,16 +10,18 @@ SIGTERM ends the making of records. The process then ends with 0 when every reco
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
 import struct
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import grpc
 
@@ -63,7 +65,7 @@ class Plan:
     agents: tuple[Identity, ...]
     history: str
     beat: str
-    """File with the monotonic time of the last acknowledgement: 8 bytes."""
+    """File with the monotonic time of the last acknowledgement, and their number: 16 bytes."""
     pushes_per_second: float
     """Rate of all agents of this process together, roughly."""
     patience_seconds: float
@@ -88,10 +90,18 @@ class Plan:
         return cls(agents=agents, **values)
 
 
-def last_beat(path: Path) -> float:
-    """Return the monotonic time of the last acknowledgement; 0 before the first."""
-    found = path.read_bytes() if path.exists() else b""
-    return float(struct.unpack("d", found)[0]) if len(found) == 8 else 0.0
+class Beat(NamedTuple):
+    """The acknowledgements of a process so far."""
+
+    last: float = 0.0
+    """Monotonic time of the last one."""
+    number: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> Beat:
+        """Return the present content of a plan's file."""
+        found = path.read_bytes() if path.exists() else b""
+        return cls(*struct.unpack("dq", found)) if len(found) == 16 else cls()
 
 
 async def _run(plan: Plan) -> int:
@@ -101,6 +111,7 @@ async def _run(plan: Plan) -> int:
     async with AsyncExitStack() as cleanup:
         log = cleanup.enter_context(Log(Path(plan.history)))
         agents = []
+        count = itertools.count(1)
         options = channel_options(plan.fleet)
         for identity in plan.agents:
             credentials = grpc.ssl_channel_credentials(
@@ -108,7 +119,7 @@ async def _run(plan: Plan) -> int:
             )
             channel = grpc.aio.secure_channel(plan.address, credentials, options)
             await cleanup.enter_async_context(channel)
-            call = _caller(channel, beat)
+            call = _caller(channel, beat, count)
             agents.append(
                 Agent(identity.agent_id, identity.population, call, log, plan.seed, plan.first_number)
             )
@@ -132,7 +143,7 @@ async def _run(plan: Plan) -> int:
     return 1 if undelivered else 0
 
 
-def _caller(channel: Any, beat: int) -> Any:
+def _caller(channel: Any, beat: int, count: Iterator[int]) -> Any:
     methods: dict[str, Any] = {}
 
     async def call(method: str, request: Any, response: str, seconds: float) -> Any:
@@ -144,7 +155,7 @@ def _caller(channel: Any, beat: int) -> Any:
             )
         answer = await methods[method](request, timeout=seconds)
         if method == "Push" and answer.outcome == STORED:
-            os.pwrite(beat, struct.pack("d", time.monotonic()), 0)
+            os.pwrite(beat, struct.pack("dq", time.monotonic(), next(count)), 0)
         return answer
 
     return call

@@ -22,10 +22,11 @@ from tests.promises.check import Report
 from tests.promises.support.history import STORED, events
 from tests.promises.support.trial import ROOT, Trial
 from tests.support.lost_files import DONE, LOST, Lost
+from tests.support.waiting import PATIENCE_SECONDS
 
 AGENTS: Final = 16
 PUSHES_PER_SECOND: Final = 150
-BEFORE_SECONDS: Final = 1.5
+ACKS_BEFORE: Final = 150
 AFTER_SECONDS: Final = 8.0
 """Longer than an idle collector waits between two checks (service.CHECK_SECONDS)."""
 BEGIN, END = "<!-- make bench-faults -->", "<!-- end -->"
@@ -89,11 +90,10 @@ def outcome(trial: Trial, lost: Lost) -> Outcome:
     _begin_again(trial, data)
     trial.start()
     trial.load(PUSHES_PER_SECOND)
-    trial.wait_for_ack()
-    time.sleep(BEFORE_SECONDS)
+    trial.wait_for_acks(ACKS_BEFORE)
     lost.apply(data)
     at = trial.note(str(lost))
-    code = _ended(trial)
+    code = _ended(trial, AFTER_SECONDS if lost.left == "goes on" else PATIENCE_SECONDS)
     seconds = time.monotonic() - at
     if code is None:
         second = trial.stack.run("veilleuse", "serve")
@@ -117,10 +117,10 @@ def _begin_again(trial: Trial, data: Path) -> None:
     shutil.copytree(trial.folder / "original", data)
 
 
-def _ended(trial: Trial) -> int | None:
+def _ended(trial: Trial, seconds: float) -> int | None:
     assert trial.collector is not None
     with suppress(subprocess.TimeoutExpired):
-        return trial.collector.wait(AFTER_SECONDS)
+        return trial.collector.wait(seconds)
     return None
 
 
@@ -154,12 +154,7 @@ def _starts_again(trial: Trial, data: Path) -> None:
         if not (data / each.name).exists() and not each.name.startswith(("data.db", "identity.db")):
             shutil.copytree(each, data / each.name) if each.is_dir() else shutil.copy(each, data)
     trial.start()
-    assert trial.collector is not None
-    until = time.monotonic() + 30.0
-    while not trial.serves():
-        assert trial.collector.poll() is None, trial.said()
-        assert time.monotonic() < until, trial.said()
-        time.sleep(0.1)
+    trial.stack.wait_for(trial.serves, "the collector serves again", process=trial.collector)
     trial.give_up()
 
 

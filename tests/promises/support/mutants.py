@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from queue import Queue
 from typing import Any, Final
 
 from veilleuse.collector.__main__ import main
@@ -30,11 +31,14 @@ def keeps_all() -> None:
 
 
 def acknowledges_first() -> None:
-    """Answer as soon as a push waits for the writer, before the commit."""
+    """Answer at once, and commit with the next push: a kill loses the last one at any moment."""
     append = Writer.append
+    waiting: Queue[ValidPush] = Queue()
 
     def early(self: Writer, push: ValidPush, deadline: float | None = None) -> Future[AppendOutcome]:
-        append(self, push, None)
+        waiting.put(push)
+        if waiting.qsize() > 1:
+            append(self, waiting.get(), None)
         last = push.records[-1]
         answered: Future[AppendOutcome] = Future()
         answered.set_result(AppendOutcome(AppendResult.STORED, last.seq, last.chain, len(push.records)))

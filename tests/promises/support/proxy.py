@@ -19,6 +19,7 @@ import asyncio
 import random
 import threading
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -48,12 +49,14 @@ class Proxy:
         handshake_answers: int = 2,
         seed: int = 1,
         source: str = "127.0.0.1",
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`target`: host and port of the server; `port`: port to listen on at 127.0.0.1, 0 = any; `source`:
-        address that the server sees.
+        address that the server sees; `sleep`: waits for a delay in the proxy's thread.
         """
         self.target = target
         self.source = source
+        self._sleep = sleep
         self.asked = bytearray()
         """All bytes that clients have sent."""
         self.port = port
@@ -163,7 +166,7 @@ class Proxy:
                     self.asked += chunk
                 rate = self.bytes_per_second
                 if wait := self.delay_seconds + (len(chunk) / rate if rate else 0.0):
-                    await asyncio.sleep(wait)
+                    await self._sleep(wait)
                 await self._thawed.wait()
                 writer.write(chunk)
                 await writer.drain()

@@ -17,6 +17,7 @@ import psutil
 
 from tests.support.machines import Machine, hello_request
 from tests.support.stack import Stack, get
+from tests.support.waiting import PATIENCE_SECONDS
 
 _PAUSE_SECONDS: Final = 0.05
 
@@ -38,6 +39,12 @@ def where(stack: Stack, setting: str) -> tuple[str, int]:
     """Return (host, port) of GRPC__ADDRESS, GRPC__ENROLMENT_ADDRESS or HTTP__ADDRESS."""
     host, _, port = stack.environment[f"VEILLEUSE__{setting}"].rpartition(":")
     return host, int(port)
+
+
+def peak_bytes(pid: int) -> int:
+    """Return the largest resident set of a process so far, as its kernel keeps it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 class Heartbeat:
@@ -73,7 +80,7 @@ class Heartbeat:
     def _run(self) -> None:
         try:
             if isinstance(self._target, str):
-                self._beat(lambda: get(str(self._target), 20))
+                self._beat(lambda: get(str(self._target), PATIENCE_SECONDS))
                 return
             machine = self._target
             with machine.telemetry() as stub:
@@ -81,7 +88,7 @@ class Heartbeat:
                 def hello() -> None:
                     request = hello_request()
                     request.instance_id = machine.nonce
-                    machine.nonce = stub.Hello(request, timeout=20).next_instance_id
+                    machine.nonce = stub.Hello(request, timeout=PATIENCE_SECONDS).next_instance_id
 
                 self._beat(hello)
         except Exception as error:  # noqa: BLE001  # for the thread that joins

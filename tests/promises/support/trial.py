@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from json import loads
@@ -29,9 +29,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.promises.check import Report, check
 from tests.promises.support.history import Log, read
-from tests.promises.support.load import Identity, Plan, last_beat
+from tests.promises.support.load import Beat, Identity, Plan
 from tests.support.machines import Machine
 from tests.support.stack import Stack
+from tests.support.waiting import random_moment, until
 
 ROOT: Final = Path(__file__).parents[3]
 POPULATIONS: Final = ("server",) * 6 + ("classroom", "workstation")
@@ -147,17 +148,29 @@ class Trial:
             return False
         return True
 
-    def wait_for_ack(self, since: float | None = None, seconds: float = 60.0) -> float:
-        """Return the seconds from `since` (monotonic; default: now) to any agent's first acknowledgement."""
+    def wait_for_ack(self, since: float | None = None) -> float:
+        """Return the seconds from `since` (monotonic; default: now) to a later acknowledgement."""
         since = time.monotonic() if since is None else since
-        while (beat := max(map(last_beat, self.folder.glob("beat-*")), default=0.0)) <= since:
-            assert self.collector is not None
-            if (ended := self.collector.poll()) is not None:
-                raise AssertionError(f"the collector ended with {ended}:\n{self.said()}")
-            if time.monotonic() - since > seconds:
-                raise AssertionError(f"no acknowledgement within {seconds:g} s:\n{self.said()}")
-            time.sleep(0.005)
-        return beat - since
+        self._while_serving(lambda: self._last_ack() > since, "no acknowledgement")
+        return self._last_ack() - since
+
+    def wait_for_acks(self, number: int) -> None:
+        """Wait until so many more pushes are acknowledged, of all agents together."""
+        enough = self._acks() + number
+        self._while_serving(lambda: self._acks() >= enough, f"not {number} acknowledgements")
+
+    def _while_serving(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until the condition is true; fails when the collector ends."""
+        collector = self.collector
+        assert collector is not None
+        until(lambda: condition() or collector.poll() is not None, what, every=0.005)
+        assert condition(), f"{what}, the collector ended with {collector.poll()}:\n{self.said()}"
+
+    def _last_ack(self) -> float:
+        return max((Beat.read(file).last for file in self.folder.glob("beat-*")), default=0.0)
+
+    def _acks(self) -> int:
+        return sum(Beat.read(file).number for file in self.folder.glob("beat-*"))
 
     def said(self) -> str:
         """Return the end of the collector's log."""
@@ -225,10 +238,6 @@ class Trial:
         plan.save(file)
         return file
 
-    def overload(self, agents: Sequence[Identity], mode: str, *arguments: float) -> subprocess.Popen[str]:
-        """Start overload.py; its output is one line of JSON."""
-        return self._other("overload", str(self.plan(agents)), mode, *(f"{a:g}" for a in arguments))
-
     def swift_load(
         self, agents: Sequence[Identity], seconds: float, records: int, rate: float, pushes: int, manner: str
     ) -> subprocess.Popen[str]:
@@ -262,14 +271,15 @@ class Trial:
         self._others.append(process)
         return process
 
-    def kill_and_start(self, kills: int, *, longest_seconds: float) -> None:
-        """Repeat: acknowledgement, random time, SIGKILL, start. One kill in six comes before it serves."""
+    def kill_and_start(self, kills: int, *, most_acks: int) -> None:
+        """Repeat: a random number of acknowledgements, SIGKILL between two of them, start. One kill in six
+        comes before it serves."""
         for _ in range(kills):
             if self.chance.random() < 1 / 6:
-                time.sleep(self.chance.uniform(0, 0.3))
+                random_moment(self.chance, 0.3)
             else:
-                self.wait_for_ack()
-                time.sleep(self.chance.uniform(0, longest_seconds))
+                self.wait_for_acks(self.chance.randint(1, most_acks))
+                random_moment(self.chance, 0.02)
             self.kill()
             self.start()
         self.wait_for_ack()

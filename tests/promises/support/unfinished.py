@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from tests.promises.support.networks import FAR_ADDRESS, NEAR_ADDRESS, FarStack, Wire, wire
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 PORT: Final = 8640
 TOKEN: Final = "0123456789abcdef0123456789abcdef"
@@ -32,6 +32,8 @@ SOCKETS: Final = 3_000
 """More than the number that shut the pages for everybody."""
 GIVE_UP_SECONDS: Final = 75.0
 DRIP_SECONDS: Final = 0.5
+PAUSE_SECONDS: Final = 0.05
+"""Between two requests of a client that finishes them."""
 _POST: Final = b"POST /connexion HTTP/1.1\r\nHost: veilleuse.example.org\r\n"
 _GET: Final = b"GET / HTTP/1.1\r\nHost: veilleuse.example.org\r\n\r\n"
 KEPT_ALIVE: Final = "GET after GET, kept alive"
@@ -138,7 +140,8 @@ class _Attack:
 
 
 def _ask(address: tuple[str, int], source: str) -> dict[str, Any]:
-    """Ask for each path in turn until standard input ends; return counts and the longest wait of each.
+    """Ask for each path in turn until standard input ends, and once afterwards; return counts and the longest
+    wait of each.
 
     The first answers, which a cold collector prepares, are not counted; a line says when they have come.
     """
@@ -152,14 +155,16 @@ def _ask(address: tuple[str, int], source: str) -> dict[str, Any]:
 
     threading.Thread(target=wait_for_end, daemon=True).start()
     found: dict[str, Any] = {path: {"failed": 0, "seconds": [], "how": []} for path in PATHS}
-    for path in itertools.cycle(PATHS):
-        if done.wait(0.05):
-            break
-        began, row = time.monotonic(), found[path]
-        how = _answer(address, source, path)
-        row["failed"] += bool(how)
-        row["how"] = sorted({*row["how"], *([how] if how else [])})[:3]
-        row["seconds"].append(time.monotonic() - began)
+    is_last = False
+    while not is_last:
+        is_last = done.is_set()
+        for path, row in found.items():
+            began = time.monotonic()
+            how = _answer(address, source, path)
+            row["failed"] += bool(how)
+            row["how"] = sorted({*row["how"], *([how] if how else [])})[:3]
+            row["seconds"].append(time.monotonic() - began)
+            done.wait(PAUSE_SECONDS)
     for row in found.values():
         taken = row.pop("seconds")
         row |= {"asked": len(taken), "longest_seconds": max(taken, default=float("inf"))}
@@ -168,7 +173,7 @@ def _ask(address: tuple[str, int], source: str) -> dict[str, Any]:
 
 def _answer(address: tuple[str, int], source: str, path: str) -> str:
     """Return what is wrong with the answer of a path; empty when it is good."""
-    connection = http.client.HTTPConnection(*address, timeout=20, source_address=(source, 0))
+    connection = http.client.HTTPConnection(*address, timeout=PATIENCE_SECONDS, source_address=(source, 0))
     try:
         connection.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
         answer = connection.getresponse()
@@ -224,9 +229,8 @@ def attack(
         done = subprocess.run(
             attacking, capture_output=True, text=True, check=True, timeout=seconds + 2 * GIVE_UP_SECONDS
         )
-        time.sleep(1)
     finally:
-        got = [json.loads(process.communicate("", timeout=60)[0]) for process in asking]
+        got = [json.loads(process.communicate("")[0]) for process in asking]
     rows, whole = [row for one in got for row in one.values()], json.loads(done.stdout)
     return Became(
         kind,

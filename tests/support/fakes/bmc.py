@@ -4,13 +4,12 @@
 
 The session layer (RMCP+, RAKP, encryption) is pyghmi's, as real tools expect it. A file gives the answer:
 `WATTS active`, `WATTS inactive`, a completion code as `code c1`, or `silent`, which answers nothing. As a
-program, `python bmc.py FILE` prints its port.
+program, `python bmc.py FILE PORT` prints a line when it listens.
 """
 
 from __future__ import annotations
 
 import importlib
-import socket
 import struct
 import subprocess
 import sys
@@ -39,13 +38,17 @@ class Bmc:
 @contextmanager
 def running(folder: Path, says: str = "214 active") -> Iterator[Bmc]:
     """Run a controller while the block runs; `says` is its first answer."""
+    from tests.support.ports import free_port  # not in the program, which runs without this package
+
     file = folder / "bmc"
     file.write_text(says)
-    command = [sys.executable, __file__, str(file)]
+    port = free_port()
+    command = [sys.executable, __file__, str(file), str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield Bmc(int(process.stdout.readline()), file)
+            process.stdout.readline()
+            yield Bmc(port, file)
         finally:
             process.kill()
 
@@ -68,9 +71,7 @@ def _answer(request: dict[str, Any], session: Any, text: str) -> bool:
 def main() -> None:
     """Serve until the process is killed."""
     file = Path(sys.argv[1])
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = int(sys.argv[2])
     server = importlib.import_module("pyghmi.ipmi.bmc").Bmc({NAME: SECRET}, port=port, address="127.0.0.1")
     usual = server.handle_raw_request
 
@@ -79,7 +80,7 @@ def main() -> None:
             usual(request, session)
 
     server.handle_raw_request = handle
-    print(port, flush=True)
+    print("listens", flush=True)
     server.listen(timeout=1)
 
 

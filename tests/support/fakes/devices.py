@@ -16,7 +16,10 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-LONGEST_WAIT_SECONDS = 10
+from tests.support.waiting import PATIENCE_SECONDS
+
+PAUSE_SECONDS = 0.05
+"""Pace of a slow device; no result depends on it."""
 
 
 class Asked(NamedTuple):
@@ -30,7 +33,8 @@ class Asked(NamedTuple):
 
 
 Reply = bytes | Iterator[bytes] | None
-"""Bytes to send, whole or in parts; None sends nothing and keeps the connection open for 10 s."""
+"""Bytes to send, whole or in parts, of which an empty one is a pause; None sends nothing and keeps the
+connection open."""
 Handler = Callable[[Asked], Reply]
 
 
@@ -57,10 +61,11 @@ def endless(asked: Asked) -> Iterator[bytes]:
 
 
 def dripping(asked: Asked) -> Iterator[bytes]:
-    """Yield a header byte by byte, one each 50 ms, so that no single read waits long."""
+    """Yield a header byte by byte with pauses, for longer than any test lasts, so that no single read waits
+    long."""
     yield b"HTTP/1.1 200 Said\r\nX-Slow: "
-    for _ in range(200):
-        threading.Event().wait(0.05)
+    for _ in range(1_000):
+        yield b""
         yield b"x"
 
 
@@ -86,7 +91,7 @@ class FakeDevice:
         self._gone.set()
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
         for thread in self._threads:
-            thread.join(LONGEST_WAIT_SECONDS)
+            thread.join(PATIENCE_SECONDS)
         self._listener.close()
 
     def refuse(self) -> None:
@@ -112,7 +117,7 @@ class FakeDevice:
                     self._start(self._serve, connection)
 
     def _serve(self, plain: socket.socket) -> None:
-        plain.settimeout(LONGEST_WAIT_SECONDS)
+        plain.settimeout(PATIENCE_SECONDS)
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             stack.callback(plain.close)
             connection = plain
@@ -125,10 +130,10 @@ class FakeDevice:
             self.asked.append(asked)
             said = self.handler(asked)
             if said is None:
-                self._gone.wait(LONGEST_WAIT_SECONDS)
+                self._gone.wait()
                 return
             for part in (said,) if isinstance(said, bytes) else said:
-                if self._gone.is_set():
+                if self._gone.wait(0 if part else PAUSE_SECONDS):
                     return
                 connection.sendall(part)
 

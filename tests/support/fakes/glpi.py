@@ -8,7 +8,6 @@ import json
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,8 +64,22 @@ class FakeGlpi:
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.range_beyond_end_is_an_error = True
         self.tells_totals = True
-        self.slow_seconds = 0.0
+        self._answers = threading.Event()
+        self._answers.set()
         self.url = ""
+
+    @property
+    def slow_seconds(self) -> float:
+        """Unless 0, each request waits for its answer until this is 0 again."""
+        return 0.0 if self._answers.is_set() else float("inf")
+
+    @slow_seconds.setter
+    def slow_seconds(self, seconds: float) -> None:
+        (self._answers.clear if seconds else self._answers.set)()
+
+    def wait(self) -> None:
+        """Wait while it is slow."""
+        self._answers.wait()
 
     def answer(
         self, path: str, query: dict[str, str], headers: dict[str, str]
@@ -135,8 +148,7 @@ def fake_glpi(folder: Path | None = None) -> Iterator[FakeGlpi]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if fake.slow_seconds:
-                time.sleep(fake.slow_seconds)
+            fake.wait()
             parts = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
             headers = {name.lower(): value for name, value in self.headers.items()}
@@ -171,6 +183,7 @@ def fake_glpi(folder: Path | None = None) -> Iterator[FakeGlpi]:
     try:
         yield fake
     finally:
+        fake.slow_seconds = 0.0
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join()

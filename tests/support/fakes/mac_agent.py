@@ -8,6 +8,7 @@ prints what it observed.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -16,9 +17,11 @@ import threading
 import time
 import zoneinfo  # noqa: F401  (as psutil: loaded before the platform changes, for they are this system's)
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil  # noqa: F401
+
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 if TYPE_CHECKING:
     from tests.support.fakes.macos import FakeMacos
@@ -35,7 +38,7 @@ def main(state: Path) -> int:
     """Run the measuring process and return its exit code: 0 when it ended by itself."""
     sys.platform = "darwin"
     from tests.support.fakes.macos import FakeMacos
-    from veilleuse.agent.platforms import SYSTEM
+    from veilleuse.agent.platforms import SYSTEM, macos
     from veilleuse.agent.resident import process
     from veilleuse.agent.service.launchd import Launchd
     from veilleuse.agent.settings import read_settings
@@ -43,7 +46,9 @@ def main(state: Path) -> int:
     assert SYSTEM == "macos"
     kernel = FakeMacos({"kern.bootsessionuuid": BOOT, "hw.model": "Mac14,2", "hw.memsize": 2**34})
     asleep = replace_kernel(kernel)
-    threading.Thread(target=a_night, args=(kernel, asleep, state / "spool.db"), daemon=True).start()
+    signs = signs_of(process.Resident)
+    macos.PowerWatch.__init__.__defaults__ = (None, PATIENCE_SECONDS)
+    threading.Thread(target=a_night, args=(kernel, asleep, signs), daemon=True).start()
     settings = {
         "paths.state": str(state),
         "measure.population": "server",
@@ -63,11 +68,14 @@ def replace_kernel(kernel: FakeMacos) -> list[int]:
     from veilleuse.agent import clock
     from veilleuse.agent.platforms import macos
 
-    asleep = [0]
+    asleep, now = [0], [0]
     real_clock = clock.unix_milliseconds
 
     def read(clock: int) -> int:
-        return time.monotonic_ns() + (asleep[0] if clock == WITH_SLEEP else 0)
+        if clock != WITH_SLEEP:  # read second: the two differ by nothing but the sleep
+            return now[0]
+        now[0] = time.monotonic_ns()
+        return now[0] + asleep[0]
 
     clock.unix_milliseconds = lambda: real_clock() + asleep[0] // 1_000_000
     macos.real_calls = lambda: kernel
@@ -75,16 +83,31 @@ def replace_kernel(kernel: FakeMacos) -> list[int]:
     return asleep
 
 
-def a_night(kernel: FakeMacos, asleep: list[int], spool: Path) -> None:
-    """Let the process work for 1 s, sleep an hour, work for 1.5 s, and shut it down."""
-    while kernel.told is None or not spool.exists():
-        time.sleep(0.05)
-    time.sleep(1.0)
-    began = time.monotonic_ns()
+def signs_of(resident: Any) -> list[str]:
+    """Make each step last 0.1 s; return a list that gets the reason of the sign of life after each step."""
+    signs: list[str] = []
+    step = resident.step
+
+    def step_and_look(self: Any) -> Any:
+        announced = step(self)
+        signs.append(json.loads(self._spool.control("last_sign"))["why"])
+        return announced
+
+    resident.step = step_and_look
+    resident.milliseconds_to_next_tick = lambda _: 100
+    return signs
+
+
+def a_night(kernel: FakeMacos, asleep: list[int], signs: list[str]) -> None:
+    """Let the process work, sleep an hour, work again, and shut it down."""
+    until(lambda: len(signs) >= 3)
+    assert kernel.told is not None
     kernel.told(WILL_SLEEP)
-    print(f"held {(time.monotonic_ns() - began) // 1_000_000}", flush=True)
+    watch = getattr(kernel.told, "__self__")  # noqa: B009  the type is that of any function
+    print(f"written {watch._written.is_set() and 'suspend' in signs}", flush=True)
     asleep[0] = ASLEEP_SECONDS * 10**9
-    time.sleep(1.5)
+    awake = len(signs)
+    until(lambda: len(signs) >= awake + 3)
     kernel.values["kern.willshutdown"] = b"\1\0\0\0"
     os.kill(os.getpid(), signal.SIGTERM)
 

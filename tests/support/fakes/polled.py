@@ -56,7 +56,7 @@ def job(
     """Return a polling job for a source, or for a function that makes one."""
     factory = make if callable(make) else lambda: make
     source, _, meter = name.partition(" ")
-    timing = {"every_seconds": 10, "timeout_seconds": 5.0, **more}
+    timing = {"every_seconds": 10, "timeout_seconds": PATIENCE_SECONDS, **more}
     return Job(name, source, meter, factory, int(timing["every_seconds"]), timing["timeout_seconds"])
 
 

@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 SILENCE = None
 """No answer."""
+PAUSE_SECONDS = 0.02
+"""Pace of a slow server; no result depends on it."""
 Answer = Iterable[bytes] | None
+"""Parts, of which an empty one is a pause."""
 
 
 class FakeUpsd:
@@ -85,12 +88,16 @@ class FakeUpsd:
             threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def reply(self, line: str) -> Answer:
-        """Return the answer to a line; for SILENCE, wait until released, 30 s at most."""
+        """Return the answer to a line; for SILENCE, wait until released."""
         self.heard.append(line)
         answer = self.answer(line)
         if answer is SILENCE:
-            self._released.wait(30)
+            self._released.wait()
         return answer
+
+    def pause(self) -> None:
+        """Wait for a moment, or until released."""
+        self._released.wait(PAUSE_SECONDS)
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -110,6 +117,8 @@ class _Handler(socketserver.StreamRequestHandler):
         with contextlib.suppress(OSError):  # the client has closed the connection
             while line := self.rfile.readline(4_096).decode().rstrip("\n"):
                 for part in self.server.fake.reply(line) or ():
+                    if not part:
+                        self.server.fake.pause()
                     self.connection.sendall(part)
                 if line == "STARTTLS" and (tls := self.server.fake.tls):
                     self._secure(tls)

@@ -14,6 +14,7 @@ import pytest
 
 from deploy.release import audit, changelog, osv, prepare
 from tests.architecture.tree import ROOT
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 def test_each_fragment_is_an_item_under_its_heading():
@@ -129,7 +130,9 @@ def test_a_copy_answers_over_loopback(tmp_path):
 
         def ask(version):
             query = {"package": {"name": "zope-interface", "ecosystem": "PyPI"}, "version": version}
-            with urllib.request.urlopen(address, json.dumps(query).encode(), timeout=10) as answer:
+            with urllib.request.urlopen(
+                address, json.dumps(query).encode(), timeout=PATIENCE_SECONDS
+            ) as answer:
                 return json.load(answer)
 
         assert ask("7.7") == {"vulns": [MADE_UP]}

@@ -19,7 +19,7 @@ import pytest
 
 from tests.support import clock
 from tests.support.fakes.agent import Agent, energies, record
-from tests.support.processes import ran
+from tests.support.processes import HANGS, ran
 from tests.support.trees import zone
 from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.agent.commands import send
@@ -193,8 +193,8 @@ def test_a_held_sender_ends_with_its_parent(agent, collector):
     agent.enrol(collector)
     child = [sys.executable, "-m", "veilleuse.agent", *words(agent, "send", "--hold", "--attached")]
     code = (
-        "import subprocess as s, sys, time; held = s.Popen(sys.argv[1:], stdin=s.PIPE); "
-        "print(held.pid, flush=True); time.sleep(60)"
+        "import subprocess as s, sys; held = s.Popen(sys.argv[1:], stdin=s.PIPE); "
+        f"print(held.pid, flush=True)\n{HANGS}"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, *child], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None

@@ -13,16 +13,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests.support.waiting import PATIENCE_SECONDS, comes, in_time, until
+from tests.support.processes import HANGS
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.commands.main import main
 from veilleuse.agent.platforms.locks import RUN_LOCK, lock_holder
+from veilleuse.agent.service import systemd
 from veilleuse.agent.service.systemd import SystemdNotifier
 from veilleuse.agent.spool.database import FILE_NAME
 
@@ -32,21 +34,29 @@ CONFIG = """
 state = "{state}"
 [measure]
 population = "server"
-tick_seconds = 60.0
 sources = ["fake"]
 fake_watts = 5.0
 """
 
 
+RUNS = """
+import sys
+from veilleuse.agent.commands.main import main
+from veilleuse.agent.resident.process import Resident
+Resident.milliseconds_to_next_tick = lambda _: 3_600_000
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
 class Service:
-    """Runs an agent whose tick is a minute."""
+    """Runs an agent whose tick is an hour."""
 
     def __init__(self, folder: Path) -> None:
         self.config, self.state = folder / "agent.toml", folder / "state"
         self.config.write_text(CONFIG.format(state=self.state))
         path = os.pathsep.join(str(ROOT / root) for root in ("agent", "proto"))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "veilleuse.agent", "run", "--config", str(self.config)],
+            [sys.executable, "-c", RUNS, "run", "--config", str(self.config)],
             env={**os.environ, "PYTHONPATH": path},
             stderr=subprocess.DEVNULL,
         )
@@ -75,26 +85,20 @@ def service(tmp_path: Path) -> Iterator[Service]:
 def test_the_sign_is_written_before_the_machine_sleeps(service):
     """`before-sleep` returns once the agent has written `suspend`, before its next tick, also when
     repeated."""
-
-    def told() -> str:
-        assert main(["before-sleep", "--config", str(service.config), "--timeout", "30"]) == 0
-        return str(service.why())
-
     for _ in range(2):
-        assert comes(lambda: in_time(5, told) == "suspend"), "only a tick may write another word after it"
+        assert main(["before-sleep", "--config", str(service.config), "--timeout", "30"]) == 0
+        assert service.why() == "suspend"
     assert service.process.poll() is None
 
 
-def test_an_agent_that_does_not_answer_holds_nothing_up(service, capsys):
+def test_an_agent_that_does_not_answer_holds_nothing_up(service, capsys, monkeypatch):
     """For a frozen agent the command gives up after its timeout, with code 1 and one line."""
     service.process.send_signal(signal.SIGSTOP)
-
-    def given_up() -> None:
-        began = time.monotonic()
-        assert main(["before-sleep", "--config", str(service.config), "--timeout", "0.3"]) == 1
-        assert time.monotonic() - began >= 0.3
-
-    in_time(3, given_up)
+    waits: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append)
+    monkeypatch.setattr("veilleuse.agent.commands.before_sleep.time", clock)
+    assert main(["before-sleep", "--config", str(service.config), "--timeout", "0.3"]) == 1
+    assert 0.3 <= sum(waits) < 0.33
     assert "not written within 0.3 s" in capsys.readouterr().err
 
 
@@ -119,14 +123,13 @@ def test_the_signal_kills_nobody(tmp_path):
     """SIGURG is ignored by default: it does not end a process without a handler, such as a starting agent."""
     (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
     (tmp_path / "state").mkdir()
-    other = subprocess.Popen(["/bin/sleep", "20"])
+    other = subprocess.Popen([sys.executable, "-c", HANGS])
     try:
         (tmp_path / "state" / RUN_LOCK).write_text(f"{other.pid}\n")
         assert main(["before-sleep", "--config", str(tmp_path / "agent.toml"), "--timeout", "0.1"]) == 1
-        assert other.poll() is None
     finally:
         other.kill()
-        other.wait()
+    assert other.wait() == -signal.SIGKILL, "it ended before"
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "31", "nan", "x"])
@@ -150,6 +153,7 @@ def test_whose_end_it_is(tmp_path, monkeypatch, script, going_down):
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(systemd, "_STATE_TIMEOUT_SECONDS", PATIENCE_SECONDS)
     notifier = SystemdNotifier({})
     notifier._booted = True
     assert notifier.machine_is_going_down() is going_down

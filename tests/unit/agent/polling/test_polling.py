@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -20,6 +20,7 @@ from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, SupplyReading
 from veilleuse.agent.platforms import SystemClock
+from veilleuse.agent.polling import process
 from veilleuse.agent.polling.process import PollingProcess, compose, jobs_of, poll_once
 from veilleuse.agent.polling.worker import INCOMPLETE_READS, READS_BEFORE_OPENING, SourceStatus, Worker
 from veilleuse.agent.resident.poller_child import Poller, health_rows, something_to_poll
@@ -230,13 +231,18 @@ def test_one_that_hangs_and_one_that_fails_stop_nobody(tmp_path):
     first.gate.set()
 
 
-def test_nothing_is_published_before_each_had_its_turn(tmp_path):
+def test_nothing_is_published_before_each_had_its_turn(tmp_path, monkeypatch):
     """The publication waits for each source's first turn: a late point would look like a new one."""
+    monkeypatch.setattr(process, "FIRST_ROUND_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(process, "GATHER_SECONDS", 0.0)
     slow, quick = ScriptedSource(POINT), ScriptedSource(OTHER)
     slow.gate.clear()
-    running, thread, _ = polling(tmp_path, slow, quick, timeout_seconds=30)
+    running, thread, _ = polling(tmp_path, slow, quick, timeout_seconds=PATIENCE_SECONDS)
+    rounds: list[int] = []
+    monkeypatch.setattr(running._clock, "sleep", rounds.append)
     until(lambda: quick.reads)
-    time.sleep(0.8)
+    seen = len(rounds)
+    until(lambda: len(rounds) > seen + 1)
     assert not (tmp_path / PUBLISHED_FILE).exists()
     slow.gate.set()
     until((tmp_path / PUBLISHED_FILE).exists)
@@ -297,9 +303,10 @@ def test_look_waits_for_nobody_for_ever(monkeypatch):
         job(slow, "scripted slow", timeout_seconds=0.1),
     )
     monkeypatch.setattr("veilleuse.agent.polling.process.jobs_of", lambda _: jobs)
-    began = time.monotonic()
-    first, second = poll_once(AgentSettings())
-    assert time.monotonic() - began < PATIENCE_SECONDS / 2
+    join = threading.Thread.join
+    with patch.object(threading.Thread, "join", autospec=True, side_effect=join) as joins:
+        first, second = poll_once(AgentSettings())
+    assert joins.call_args_list[1].args[1] <= 2 * 0.1 + 0.5
     assert (first.outcome.word, quick.closed) == ("ok", 1)
     assert (second.outcome.word, slow.closed) == ("failed", 0)
     slow.gate.set()

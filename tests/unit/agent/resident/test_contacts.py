@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fakes.measuring import FakeClock
+from tests.support.processes import HANGS
 from tests.support.waiting import until
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.resident.sender_child import IDENTITY_FILE, Contacts
@@ -26,7 +27,7 @@ class ChildBench:
         self.state = state
         self.mark = state / "mark"
         self.clock = FakeClock()
-        body = f"import sys, pathlib; open({str(self.mark)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n'); {code}"
+        body = f"import sys; open({str(self.mark)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n'); {code}"
         self.spool = open_spool(state / "spool.db", Bounds(1 << 26, 0), self.clock.unix)
         self.contacts = Contacts(
             state, Path("/c.toml"), 0, command=[sys.executable, "-c", body], below=lambda bound: bound
@@ -135,7 +136,7 @@ def test_a_sender_that_fails_is_not_restarted_at_once(child_bench):
 
 def test_short_periods_hold_the_sender(child_bench):
     """With periods under a minute the sender stays open until `stop`."""
-    bench = child_bench("import time; time.sleep(60)")
+    bench = child_bench(HANGS)
     bench.enrol()
     bench.step(period=10_000)
     until(bench.starts)
@@ -189,15 +190,14 @@ def test_what_has_a_way_in_asks_within_a_minute(tmp_path, way):
     bench.spool.close()
 
 
-def test_a_copy_is_noticed_when_the_sender_has_ended(child_bench, tmp_path):
+def test_a_copy_is_noticed_when_the_sender_has_ended(child_bench):
     """The mark of a copy counts once the sender has ended."""
-    go = tmp_path / "go"
-    bench = child_bench(f"import time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.02)")
+    bench = child_bench(HANGS)
     bench.enrol()
     bench.step()
     (bench.state / "id/copied").write_text("x")
     found = [bench.contacts.copy_found]
-    go.touch()
+    bench.contacts._child._process.terminate()
     bench.finish()
     found.append(bench.contacts.copy_found)
     assert found == [False, True]

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fakes.measuring import NOON, FakeClock
+from tests.support.processes import HANGS
 from tests.support.records import milliseconds_of_states
 from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.commands.once import measure_once
@@ -300,7 +301,7 @@ def test_a_sender_does_not_outlive_the_spool_it_has_open(life):
     mark, identity = life.state / "pid", life.state / IDENTITY_FILE
     identity.parent.mkdir()
     identity.write_text("enrolled")
-    program = f"import os, time; open({str(mark)!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(60)"
+    program = f"import os; open({str(mark)!r}, 'a').write(f'{{os.getpid()}}\\n'); {HANGS}"
     contacts = Contacts(life.state, None, 0, command=[sys.executable, "-c", program], below=lambda bound: 0)
     life.resident = resident = Resident(life.settings, life.clock, contacts, life.manager)
     resident.begin()

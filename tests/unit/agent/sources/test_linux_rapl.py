@@ -5,11 +5,9 @@
 from __future__ import annotations
 
 import shutil
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,48 +31,32 @@ def microjoules(source: LinuxRapl) -> dict[str, int]:
     }
 
 
-@contextmanager
-def running(counters: dict[Path, float], start: int) -> Iterator[None]:
-    """Advance the counters in a thread, each at its power in watts, from one start value."""
-    began, over = time.monotonic(), threading.Event()
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[Path, float]], None]:
+    """Return a function that makes counters advance in each pause, at their power in watts."""
 
-    def advance() -> None:
-        while not over.wait(0.001):
-            for folder, watts in counters.items():
-                fresh = folder / "new"
-                value = (start + round((time.monotonic() - began) * watts * 1e6)) % SHORT_RANGE
-                fresh.write_text(f"{value}\n")
-                fresh.replace(folder / "energy_uj")
+    def run(watts: dict[Path, float]) -> None:
+        def pause(seconds: float) -> None:
+            for folder, power in watts.items():
+                file = folder / "energy_uj"
+                file.write_text(f"{(int(file.read_text()) + round(seconds * power * 1e6)) % SHORT_RANGE}\n")
 
-    thread = threading.Thread(target=advance)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+        monkeypatch.setattr(linux_rapl, "time", SimpleNamespace(sleep=pause))
+
+    return run
 
 
-def mirrored(first: Path, *others: Path) -> None:
-    """Make other zones links to the first one's counter, so that a busy machine cannot make them differ."""
-    for folder in others:
-        (folder / "energy_uj").unlink()
-        (folder / "energy_uj").symlink_to(first / "energy_uj")
-
-
-def test_two_sockets_that_show_one_counter(tmp_path):
+def test_two_sockets_that_show_one_counter(tmp_path, running):
     """`package-0` and `package-1` that share a counter of 68 W count once (codecarbon 1274)."""
-    folders = [zone(tmp_path, number, f"package-{number}", 5_000_000) for number in ("0", "1")]
-    mirrored(*folders)
-    with running({folders[0]: 68.0}, 5_000_000):
-        assert opened(tmp_path)[1] == ["package-0"]
+    running({zone(tmp_path, number, f"package-{number}", 5_000_000): 68.0 for number in ("0", "1")})
+    assert opened(tmp_path)[1] == ["package-0"]
 
 
-def test_two_sockets_that_only_look_alike(tmp_path):
+def test_two_sockets_that_only_look_alike(tmp_path, running):
     """Two packages with equal values soon after a boot differ after a moment, so both count."""
     folders = [zone(tmp_path, number, f"package-{number}", 5_000_000) for number in ("0", "1")]
-    with running({folders[0]: 40.0, folders[1]: 44.0}, 5_000_000):
-        assert opened(tmp_path)[1] == ["package-0", "package-1"]
+    running(dict(zip(folders, (40.0, 44.0), strict=True)))
+    assert opened(tmp_path)[1] == ["package-0", "package-1"]
 
 
 def test_what_is_no_mirror(tmp_path, monkeypatch):
@@ -89,14 +71,11 @@ def test_what_is_no_mirror(tmp_path, monkeypatch):
     assert opened(tmp_path)[1] == ["dram-0", "package-0", "package-2"]
 
 
-def test_mirrors_that_go_round_while_they_are_looked_at(tmp_path):
+def test_mirrors_that_go_round_while_they_are_looked_at(tmp_path, running):
     """A counter that wraps during the comparison is still one counter."""
-    folders = [
-        zone(tmp_path, n, f"package-0-die-{n}", SHORT_RANGE - 20_000_000, SHORT_RANGE) for n in ("0", "1")
-    ]
-    mirrored(*folders)
-    with running({folders[0]: 68.0}, SHORT_RANGE - 20_000_000):
-        assert opened(tmp_path)[1] == ["package-0-die-0"]
+    begin = SHORT_RANGE - 20_000_000
+    running({zone(tmp_path, n, f"package-0-die-{n}", begin, SHORT_RANGE): 68.0 for n in ("0", "1")})
+    assert opened(tmp_path)[1] == ["package-0-die-0"]
 
 
 def test_psys_of_several_sockets_is_one_point(tmp_path):
@@ -181,8 +160,8 @@ def test_zones_are_numbered_in_hexadecimal(tmp_path):
 
 def test_every_zone_that_is_not_counted_has_its_reason(tmp_path):
     """Each zone that does not count has its reason for `doctor`."""
-    folders = [zone(tmp_path, n, f"package-0-die-{n}", 7_000_000) for n in ("0", "1")]
-    mirrored(*folders)
+    for number in ("0", "1"):
+        zone(tmp_path, number, f"package-0-die-{number}", 7_000_000)
     zone(tmp_path, "-mmio:0", "package-0-die-0", 7_000_000)
     zone(tmp_path, "0:0", "core", 1_000_000)
     zone(tmp_path, "0:1", "uncore", 1_000_000)

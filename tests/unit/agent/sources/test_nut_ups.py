@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-import time
-from itertools import repeat
+from itertools import cycle, repeat
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fakes.upsd import SILENCE, fake_upsd
-from tests.support.metering import HURRIED_SECONDS, context_of, patiently, secret_file
+from tests.support.metering import HURRIED_SECONDS, context_of, in_a_hurry, secret_file
 from tests.support.peers import peer
-from tests.support.waiting import in_time
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge
 from veilleuse.agent.sources.nut_ups import NutUps, quote_word, words_of
@@ -218,29 +216,19 @@ def test_a_list_that_is_none_is_a_failure(upsd, answer):
 @pytest.mark.parametrize("how", ["hang", "dribble", "stop in the middle"])
 def test_a_slow_server_costs_no_more_than_the_timeout(upsd, how):
     """The timeout holds for the whole read, however the bytes arrive."""
-    one = source(upsd, timeout_seconds=HURRIED_SECONDS)
-    patiently(one.open)
-
-    def dribble(_):
-        for _ in range(1_000):
-            time.sleep(0.02)
-            yield b" "
-
+    one = source(upsd)
+    one.open()
     upsd.answer = {
         "hang": lambda _: SILENCE,
-        "dribble": dribble,
+        "dribble": lambda _: cycle([b"", b" "]),
         "stop in the middle": lambda line: (
             [b"VAR rack ups.rea", *upsd.reply("again")] if line != "again" else SILENCE
         ),
     }[how]
-
-    def fails():
-        with pytest.raises(ReadFailed, match=r"within 0\.4 s"):
-            one.read()
-
-    in_time(1.0, fails)
+    with in_a_hurry(one), pytest.raises(ReadFailed, match=r"within 0\.4 s"):
+        one.read()
     upsd.listen()
-    assert patiently(one.read)
+    assert one.read()
 
 
 def test_a_server_that_goes_and_comes_back(upsd):
@@ -345,17 +333,17 @@ def test_tls_is_spoken_with_a_trusted_server(secured, certificate, tmp_path):
     """STARTTLS comes first, before the credentials."""
     path = secret_file(tmp_path / "secret", "watcher:pass")
     options = {"tls": True, "tls_ca_file": str(certificate), "credentials_file": path}
-    assert watts(secured, timeout_seconds=2.0, **options) == 187.5
+    assert watts(secured, **options) == 187.5
     assert secured.heard[:2] == ["STARTTLS", "USERNAME watcher"]
 
 
 def test_a_server_that_is_not_trusted_hears_nothing(secured):
     """An untrusted server gets only STARTTLS: unavailable with a remedy, unless tls_verify = false."""
     with pytest.raises(SourceUnavailable, match="not trusted") as caught:
-        source(secured, tls=True, timeout_seconds=2.0).open()
+        source(secured, tls=True).open()
     assert caught.value.word == "no_permission"
     assert set(secured.heard) == {"STARTTLS"}
-    assert watts(secured, tls=True, tls_verify=False, timeout_seconds=2.0) == 187.5
+    assert watts(secured, tls=True, tls_verify=False) == 187.5
 
 
 def test_a_server_without_tls_is_not_spoken_to_in_clear(upsd):

@@ -8,10 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.support.fakes.agent import EPOCH_START, record
+from tests.support.waiting import random_moment
 from veilleuse.agent.errors import SpoolBusy, SpoolDamaged
 from veilleuse.agent.model import Gap
 from veilleuse.agent.sending.encode import WireEncoder, encode_record
@@ -300,11 +301,12 @@ def test_killed_at_any_moment_no_number_is_used_twice(tmp_path):
         "print('on', flush=True)\n"
         "while box.number_pending(7):\n    box.acknowledge(box.last_seq(), 1)"
     )
-    for moment in range(8):
+    chance = Random(8)
+    for _ in range(8):
         child = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
         assert child.stdout is not None
         child.stdout.readline()
-        time.sleep(0.003 * moment)
+        random_moment(chance, 0.02)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         child.stdout.close()

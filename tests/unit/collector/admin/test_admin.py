@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.machines import settings_in
 from tests.support.pushes import enrol
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector import clock
 from veilleuse.collector.admin.operations import MAX_CONNECTIONS, OPERATIONS, AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
@@ -38,7 +39,7 @@ def opened(tmp_path: Path) -> Iterator[Collector]:
 def raw(data_dir: Path, request: bytes) -> bytes:
     """Return the socket's answer to these bytes."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(5)
+        connection.settimeout(PATIENCE_SECONDS)
         with socket_path(data_dir, SOCKET_FILE) as path:
             connection.connect(path)
         connection.sendall(request)

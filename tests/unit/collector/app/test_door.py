@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector.app.gateway.messages import (
     MAX_BODY_BYTES,
     MAX_HEAD_BYTES,
@@ -149,7 +150,7 @@ def test_a_connection_without_a_second_descriptor_is_ended(tmp_path, monkeypatch
         with monkeypatch.context() as patched:
             patched.setattr(socket, "socket", ScarceSocket)
             reader, writer = await asyncio.open_connection(*listeners[0].getsockname())
-            said = await asyncio.wait_for(reader.read(), 4)
+            said = await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
         writer.close()
         await relay.close()
         return said

@@ -17,7 +17,7 @@ from tests.support import clock
 from tests.support.filled import Filled
 from tests.support.machines import settings_in
 from tests.support.rolled import roll, workstation, workstation_days
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app import schedule
 from veilleuse.collector.app.data_directory import initialise, open_collector
@@ -88,12 +88,12 @@ def test_a_stopped_collector_starts_no_further_task(settings, monkeypatch):
 
     def publish(_: object, __: date, stop: threading.Event) -> list[str]:
         publishing.set()
-        stop.wait(10)
+        stop.wait(PATIENCE_SECONDS)
         return []
 
     with open_collector(settings) as collector:
         with run_daily_tasks(collector, publish=publish, today=lambda: TODAY):
-            assert publishing.wait(10)
+            assert publishing.wait(PATIENCE_SECONDS)
         assert "upkeep" not in {thread.name for thread in threading.enumerate()}
     assert asked == []
 

@@ -19,11 +19,11 @@ from tests.support.waiting import until
 from veilleuse.collector.app.service import Stop
 
 SERVICE = """
-import sys, threading, time
+import sys, threading
 from veilleuse.collector.app.service import Stop
 
 for _ in range(8):
-    threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
 for _ in sys.stdin:
     with Stop() as stop:
         print("ready", flush=True)
@@ -63,6 +63,7 @@ def test_any_thread_may_set_it_and_a_late_one_does_no_harm():
         threading.Thread(target=stop.set).start()
         stop.wait()
     stop.set()
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_a_second_interrupt_ends_at_once_and_handlers_are_put_back():

@@ -18,7 +18,7 @@ from tests.support import clock as real_clock
 from tests.support.backups import add_tokens, directory, make_backup, put_back
 from tests.support.machines import settings_in
 from tests.support.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.schedule import run_daily_tasks
@@ -366,7 +366,7 @@ def test_an_hour_that_nobody_accounts_for(tmp_path):
         with open_collector(settings) as collector:
             checked = check_push(stream.request(), host, SERVER, NOW)
             assert isinstance(checked, ValidPush)
-            assert collector.writer.append(checked).result(10).mark == len(hours)
+            assert collector.writer.append(checked).result(PATIENCE_SECONDS).mark == len(hours)
         assert len(warnings(check_balance, settings)) == expected
     assert warnings(check_balance, settings)[0].startswith(
         "1.0 h of the last 28 days are neither stored nor declared lost"

@@ -6,7 +6,6 @@ without."""
 from __future__ import annotations
 
 import hashlib
-import time
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +17,7 @@ import pytest
 from tests.support.closed_years import Command, lead_commands_to, told
 from tests.support.machines import served, settings_in
 from tests.support.sources import opened
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.clock import today
 from veilleuse.collector.documents.text import words
@@ -32,8 +32,9 @@ from veilleuse.collector.web.__main__ import build_api
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import ResourceKind
+from veilleuse.collector.web.metrics import snapshot
 from veilleuse.collector.web.metrics.samples import fleet_exposition
-from veilleuse.collector.web.metrics.snapshot import KEEP_SECONDS, SnapshotCache
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.pages.method import factor_lines
 
 FILE = Path(__file__).parents[3] / "fixtures" / "base_carbone" / "base_carbone.csv"
@@ -151,8 +152,11 @@ def test_through_the_running_collector(lyon: CollectorSettings, veilleuse: Comma
         assert told(veilleuse, "factors", "list", "--zone", "FR-20R")[0]["version"] == 5
 
 
-def test_one_book_is_in_force_everywhere(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
+def test_one_book_is_in_force_everywhere(
+    lyon: CollectorSettings, veilleuse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """After an import in a running collector /metrics and the pages still had 0.0520, reports 0.0521."""
+    monkeypatch.setattr(snapshot, "KEEP_SECONDS", -1.0)  # each look reads
     file = written(tmp_path, (";0,052;", ";0,0521;"))
     clock = datetime(2022, 6, 1, tzinfo=UTC).timestamp
     with served(lyon), closing(SqliteReader(lyon.data_dir)) as reader, ExitStack() as cleanup:
@@ -187,7 +191,6 @@ def test_one_book_is_in_force_everywhere(lyon: CollectorSettings, veilleuse: Com
 
         assert grams() == {52.0}
         assert veilleuse("factors", "import", file)[0] == 0
-        time.sleep(KEEP_SECONDS)
         assert grams() == {52.1}
 
 
@@ -240,7 +243,7 @@ def test_the_socket_believes_nothing(lyon: CollectorSettings, arguments: dict[st
         asked["factors"] = [factor_document(factor_book().named("ADEME-FR-2022-MOY"))]
         with pytest.raises(Exception, match=why):
             collector.operations.perform("factors_import", asked | arguments)
-        assert collector.writer.submit(collector.store.factors.versions).result(5) == ()
+        assert collector.writer.submit(collector.store.factors.versions).result(PATIENCE_SECONDS) == ()
 
 
 def test_a_file_that_cannot_be_read(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):

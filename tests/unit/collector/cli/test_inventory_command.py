@@ -22,7 +22,7 @@ from tests.support.closed_years import command, lead_commands_to
 from tests.support.fakes.glpi import APP_TOKEN, USER_TOKEN, computer, fake_glpi
 from tests.support.machines import make, served, settings_in
 from tests.support.pushes import NOW, enrol
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.app.data_directory import open_collector, read_fleet_key
 from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.cli.main import run
@@ -54,7 +54,7 @@ class Place:
             registry = collector.store.registry
             made = collector.writer.submit(
                 lambda: [enrol(registry, one, "Lyon") for one in Population]
-            ).result(5)
+            ).result(PATIENCE_SECONDS)
             hosts = {host.host_id: host for host in registry.hosts()}
             self.hosts = {hosts[host_id].population: hosts[host_id] for host_id in made}
 
@@ -70,7 +70,7 @@ class Place:
 
         with open_collector(self.settings) as collector:
             registry = collector.store.registry
-            collector.writer.submit(job).result(5)
+            collector.writer.submit(job).result(PATIENCE_SECONDS)
 
     def file(self, text: str, name: str = "parc.csv") -> str:
         path = self.folder / name

@@ -20,6 +20,7 @@ import pytest
 from tests.support.filled import Filled, cell, civil
 from tests.support.later_factors import added_years
 from tests.support.memory_store import HOUR
+from tests.support.waiting import PATIENCE_SECONDS
 from tests.unit.collector.derive.test_worker import SECOND, START, Fleet, enrol_virtual
 from veilleuse.collector import clock
 from veilleuse.collector.admin.operations import AdminServer
@@ -42,14 +43,14 @@ def expected_millijoules(settings: CollectorSettings) -> int:
     """Push sixty records of one virtual machine, and return their energy in mJ, computed separately."""
     with open_collector(settings) as collector:
         registry = collector.store.registry
-        host_id = collector.writer.submit(lambda: enrol_virtual(registry)).result(5)
+        host_id = collector.writer.submit(lambda: enrol_virtual(registry)).result(PATIENCE_SECONDS)
         fleet = Fleet(settings.data_dir, collector.store, collector.writer, collector.derive, host_id)
         for third in range(3):
             starts = (START + (third * 20 + offset) * 10 * SECOND for offset in range(20))
             fleet.push(*starts, busy=1_111 * (third + 1))
         cells = collector.writer.submit(
             lambda: collector.store.derive.record_cells(DirtyPeriod(host_id, Grain.HOUR, START))
-        ).result(5)
+        ).result(PATIENCE_SECONDS)
     return sum(
         part.energy_millijoules
         for record in cells
@@ -116,7 +117,7 @@ def test_derive_does_not_wait_for_marks_made_since(
         nonlocal looks
         looks += 1
         assert looks < 10 + _MONTH_CHECKS  # the command does not wait for months that derive delays either
-        collector.writer.submit(move_on).result(5)
+        collector.writer.submit(move_on).result(PATIENCE_SECONDS)
 
     def move_on() -> None:
         with collector.store.data.transaction() as connection:

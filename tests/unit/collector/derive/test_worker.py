@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from tests.support.pushes import enrol
 from tests.support.stored_sums import SqliteSumReader
 from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.derive.wall import wall_energy
-from veilleuse.collector.derive.worker import GATHER_SECONDS, DeriveWorker, civil_year, derive_period
+from veilleuse.collector.derive.worker import DeriveWorker, civil_year, derive_period
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.ingest.counters import Health
@@ -263,19 +262,25 @@ def test_a_writer_that_stops_is_waited_for(fleet: Fleet, caplog: pytest.LogCaptu
     assert [record.message for record in caplog.records] == ["derivation put off"]
 
 
-def test_when_nothing_is_stored_nothing_is_asked(fleet: Fleet, health: Health, reader: SqliteSumReader):
-    """An idle collector runs no job and commits nothing; a push starts the derivation."""
+def test_when_nothing_is_stored_nothing_is_asked(
+    fleet: Fleet, health: Health, reader: SqliteSumReader, monkeypatch: pytest.MonkeyPatch
+):
+    """An idle collector runs no job and commits nothing: it waits without an end. A push starts the
+    derivation."""
+    waits, known = list[float | None](), fleet.worker._dirty.wait
+
+    def wait(timeout: float | None = None) -> bool:
+        waits.append(timeout)
+        return known(timeout)
+
+    monkeypatch.setattr(fleet.worker._dirty, "wait", wait)
     fleet.worker.start()
-    until(lambda: health.snapshot()["jobs"].get("done", 0) > 0)
-
-    def idle() -> bool:  # false while the first job is still being counted
-        before = health.snapshot()
-        time.sleep(3 * GATHER_SECONDS + 0.7)
-        return health.snapshot() == before
-
-    assert any(idle() for _ in range(3))
+    until(lambda: waits)
+    until(lambda: health.snapshot()["jobs"] == {"done": 1})
     fleet.push(START)
-    until(lambda: reader.dirty_count() == 0)
+    until(lambda: len(waits) == 2)
+    assert reader.dirty_count() == 0
+    assert waits == [None, None]
 
 
 def test_marks_made_by_hand_wake_it_too(fleet: Fleet, reader: SqliteSumReader):

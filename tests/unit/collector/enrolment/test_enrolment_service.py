@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from tests.support.machines import Machine, refusal, served, settings_in
+from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector.enrolment.clones import CloneEnrolment
 from veilleuse.collector.enrolment.enrol import Enroller
 from veilleuse.collector.enrolment.issuing import Challenges, Renewal
@@ -69,7 +70,7 @@ def test_trouble_inside_is_not_told_to_strangers(tmp_path, trouble, code, reason
             token=machine.join["token"], certificate_request_der=machine.request(), facts=pb.Facts()
         )
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Enrol(request, timeout=5)
+            stub.Enrol(request, timeout=PATIENCE_SECONDS)
     assert refusal(caught.value) == (code, reason)
     assert "secret" not in str(caught.value.details())
     said: Any = caught.value.trailing_metadata()

@@ -7,7 +7,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import logging
-import time
 from contextlib import closing
 from typing import Any
 
@@ -27,12 +26,15 @@ from tests.support.pushes import (
     site,
     week,
 )
-from tests.support.receiving import ANSWER_SECONDS, give_up, hello, hold, refusal, stream_request
+from tests.support.receiving import hello, hold, let_a_minute_pass, refusal, stream_request
 from tests.support.service import Service
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector import settings
 from veilleuse.collector.errors import StoreFailing
+from veilleuse.collector.ingest import hello as hello_module
+from veilleuse.collector.ingest import receiver, writer
 from veilleuse.collector.ingest.admission import Admission
+from veilleuse.collector.ingest.call_queue import LONGEST_SECONDS
 from veilleuse.collector.model.hosts import Caller, HostStatus
 from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.settings import Grpc
@@ -215,7 +217,7 @@ def test_a_bomb_is_bounded_by_the_decompressed_size(service):
     )
     assert len(gzip.compress(request.SerializeToString())) < 2**20
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Push(request, compression=grpc.Compression.Gzip, timeout=ANSWER_SECONDS)
+        stub.Push(request, compression=grpc.Compression.Gzip, timeout=PATIENCE_SECONDS)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     following = stream_request(stream)
     until(lambda: is_stored(stub, following))
@@ -306,9 +308,11 @@ def test_a_full_queue_is_a_delay(service):
     assert stub.Push(request).mark == 1
 
 
-def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority):
+def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority, monkeypatch):
     """While the disk does not answer, pushes wait until the queue is full. The next one is refused after a
     while, and a renewal is answered meanwhile. When the disk answers again, every waiting push is stored."""
+    assert 2 < LONGEST_SECONDS < receiver.DEADLINE_SECONDS
+    monkeypatch.setattr(receiver, "DEADLINE_SECONDS", PATIENCE_SECONDS)
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
@@ -320,21 +324,19 @@ def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority):
             stub.Hello(hello(stream))
         release = hold(service.writer)
         waiting = [
-            stub.Push.future(stream_request(stream), timeout=ANSWER_SECONDS) for stub, stream in agents[:7]
+            stub.Push.future(stream_request(stream), timeout=PATIENCE_SECONDS) for stub, stream in agents[:7]
         ]
         until(lambda: service.writer.waiting == 7)
         stub, stream = agents[7]
-        meanwhile = False
-        for _ in range(3):  # a machine that stalls does not stall each time
-            began = time.monotonic()
-            in_line = stub.Push.future(stream_request(stream), timeout=ANSWER_SECONDS)
-            assert stub.Renew(pb.RenewRequest(certificate_request_der=b"request"), timeout=ANSWER_SECONDS)
-            meanwhile = not in_line.done()
-            assert refusal(lambda request, timeout, call=in_line: call.result(), None)[1] == "queue_full"
-            assert 2 < time.monotonic() - began < 15, "a call is given up after 15 s"
-            if meanwhile:
-                break
-        assert meanwhile, "the renewal waited behind the push"
+        queue, _ = service.servicer._methods._methods[f"/{receiver.SERVICE}/Push"]
+        assert queue._longest_seconds == LONGEST_SECONDS
+        queue._longest_seconds = PATIENCE_SECONDS
+        in_line = stub.Push.future(stream_request(stream), timeout=PATIENCE_SECONDS)
+        until(lambda: queue._calls)
+        assert stub.Renew(pb.RenewRequest(certificate_request_der=b"request"), timeout=PATIENCE_SECONDS)
+        assert not in_line.done(), "the renewal waited behind the push"
+        queue._longest_seconds = 0.0
+        assert refusal(lambda request, timeout: in_line.result(), None)[1] == "queue_full"
         release.set()
         assert [push.result().mark for push in waiting] == [1] * 7
         for channel in service.channels:
@@ -344,16 +346,18 @@ def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority):
         service.writer.stop()
 
 
-def test_a_call_whose_time_is_over_stores_nothing(service):
+def test_a_call_whose_time_is_over_stores_nothing(service, monkeypatch):
     """A push whose client's deadline passed is dropped while the writer is busy; the next one is accepted."""
     stub, stream = service.agent()
     stub.Hello(hello(stream))
     request = stream_request(stream)
     release = hold(service.writer)
-    give_up(lambda: stub.Push(request, timeout=0.2), lambda: service.writer.waiting)
-    # The deadline of the collector is later than the client's by the way of the request.
-    until(lambda: service.health.snapshot()["calls_refused"].get("deadline"))
-    release.set()
+    with monkeypatch.context() as later:
+        later.setattr(receiver, "DEADLINE_SECONDS", 2 * PATIENCE_SECONDS)
+        let_a_minute_pass(later, hello_module, writer)
+        assert refusal(stub.Push, request)[:2] == (grpc.StatusCode.DEADLINE_EXCEEDED, "deadline")
+        release.set()
+        until(lambda: service.health.snapshot()["pushes"] == {"expired": 1})
     assert stub.Push(request).mark == 1
     assert service.health.snapshot()["pushes"] == {"expired": 1, "stored": 1}
 

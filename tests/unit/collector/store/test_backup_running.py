@@ -130,7 +130,7 @@ def test_a_stop_gives_the_copy_up(bench):
     class Slow(Writer):
         def serve_waiting(self) -> bool:
             steps[0] += 1
-            comes(lambda: self._stopping, 20)
+            comes(lambda: self._stopping)
             return super().serve_waiting()
 
     bench.writer = Slow(bench.store, Health(), queue_pushes=1)
@@ -163,4 +163,4 @@ def test_a_copy_that_fails_says_where(bench):
             lambda: bench.store.data.connection.execute("SELECT nothing"),
         )
     bench.writer.start()
-    assert bench.writer.append(stream.send(realistic(MONDAY_10H))).result(10).mark == 1
+    assert bench.writer.append(stream.send(realistic(MONDAY_10H))).result(PATIENCE_SECONDS).mark == 1

@@ -9,7 +9,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +19,8 @@ import pytest
 from tests.support import clock
 from tests.support.machines import certificate_of, served, settings_in
 from tests.support.ports import free_port, free_ports
-from tests.support.waiting import until
+from tests.support.processes import HANGS
+from tests.support.waiting import PATIENCE_SECONDS, has_ended, until
 from veilleuse.collector.app import child as child_module
 from veilleuse.collector.app import grpc_server
 from veilleuse.collector.app.child import Child, run_command
@@ -52,12 +52,18 @@ def test_a_port_in_use_is_one_clear_line(tmp_path, capfd, name):
 
 def test_a_command_that_ended_as_the_collector_stopped_leaves_no_open_pipe(monkeypatch):
     """Its output was neither read nor closed: one file descriptor for each such stop."""
-    stopping = threading.Event()
-    monkeypatch.setattr(stopping, "is_set", lambda: not time.sleep(0.3))  # type: ignore[func-returns-value]
-    before = psutil.Process().num_fds()
+    stopping, ours = threading.Event(), psutil.Process()
+    before, known = ours.num_fds(), set(ours.children())
+
+    def is_set() -> bool:
+        (command,) = set(ours.children()) - known
+        until(lambda: has_ended(command))
+        return True
+
+    monkeypatch.setattr(stopping, "is_set", is_set)
     with pytest.raises(OSError, match="it was stopped"):
-        run_command(["true"], {"PATH": os.defpath}, stopping, 5)
-    assert psutil.Process().num_fds() == before
+        run_command(["true"], {"PATH": os.defpath}, stopping, PATIENCE_SECONDS)
+    assert ours.num_fds() == before
 
 
 def test_one_process_per_data_directory(tmp_path):
@@ -144,7 +150,7 @@ def test_child_is_restarted_and_ended(monkeypatch, tmp_path):
     """A child that dies is started again after a delay, and stop ends it."""
     monkeypatch.setattr(child_module, "BACKOFF_SECONDS", (0.05, 0.1))
     counter = tmp_path / "starts"
-    program = f"import time; open({str(counter)!r}, 'a').write('x'); time.sleep(60)"
+    program = f"open({str(counter)!r}, 'a').write('x')\n{HANGS}"
     child = Child("test", [sys.executable, "-c", program], dict(os.environ))
     child.start()
     until(lambda: counter.exists() and counter.read_text() == "x")
@@ -152,8 +158,7 @@ def test_child_is_restarted_and_ended(monkeypatch, tmp_path):
     assert first is not None
     os.kill(first, 9)
     until(lambda: counter.read_text() == "xx")
-    second = child.pid
-    assert second not in (None, first)
+    assert child.pid not in (None, first)
     child.stop()
     assert child.pid is None
 
@@ -169,17 +174,17 @@ def test_child_that_cannot_start_is_tried_again(monkeypatch, caplog):
 
 def test_log_lines(monkeypatch):
     """A line has the event, then its facts as JSON; an equal line is dropped for 20 s."""
+    formatter, moments = FactsFormatter(), list[float]()
+    monkeypatch.setattr("veilleuse.collector.logs.time", SimpleNamespace(monotonic=moments.pop))
     record = logging.makeLogRecord(
         {"msg": "agent enrolled", "levelname": "INFO", "levelno": 20, "site": "Lyon", "uses": 2}
     )
-    assert FactsFormatter().format(record).endswith('Z INFO agent enrolled site="Lyon" uses=2')
+    assert formatter.format(record).endswith('Z INFO agent enrolled site="Lyon" uses=2')
     repeats = RepeatFilter()
     other = logging.makeLogRecord({"msg": "agent enrolled", "levelno": 20, "site": "Bron"})
-    assert [repeats.filter(each) for each in (record, record, other)] == [True, False, True]
-    now = time.monotonic()
-    for seconds, written in ((19.0, False), (20.5, True), (39.0, False)):
-        monkeypatch.setattr("veilleuse.collector.logs.time", SimpleNamespace(monotonic=lambda: now + seconds))  # noqa: B023
-        assert repeats.filter(record) is written
+    said = [(record, 0.0), (record, 0.0), (other, 0.0), (record, 19.0), (record, 20.5), (record, 39.0)]
+    moments[:] = [moment for _, moment in reversed(said)]
+    assert [repeats.filter(each) for each, _ in said] == [True, False, True, False, True, False]
 
 
 def test_service_manager_is_told(monkeypatch, tmp_path):

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import pytest
 from tests.support.filled import Filled
 from tests.support.publishing import publish_months
 from tests.support.reading import Reading
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, until
 from tests.unit.collector.web.test_own_use import RELEASED_ON, fill, noon
 from veilleuse.collector.errors import QueryTooSlow
 from veilleuse.collector.model.accounts import Account
@@ -79,14 +78,11 @@ def test_a_long_look_says_that_figures_are_being_prepared_and_a_later_one_has_th
     async def scene(client: httpx.AsyncClient) -> None:
         for language in ("fr", "fr", "en"):
             check_not_ready(await client.get(f"/?lang={language}"), language)
+        await asyncio.to_thread(until, lambda: asked)
         assert len(asked) == 1, "English waits for its turn of the same account"
         ready.set()
+        reading.preparation.look_seconds = PATIENCE_SECONDS
         found = await client.get("/?lang=fr")
-        for _ in range(round(PATIENCE_SECONDS)):  # each look waits 0.2 s
-            if found.status_code == 200:
-                break
-            await asyncio.sleep(0.8)
-            found = await client.get("/?lang=fr")
         assert found.status_code == 200
         assert "refresh" not in found.headers
 
@@ -127,14 +123,18 @@ def test_pages_are_ready_after_a_publication(reading: Reading, monkeypatch: pyte
             asked.append(query)
         return make(self, query, account)
 
+    warm, is_warm = preparation._warm, asyncio.Event()
+
+    async def noted(*words: Any) -> None:
+        await warm(*words)
+        is_warm.set()
+
     monkeypatch.setattr(Figures, "document", counted)
+    monkeypatch.setattr(preparation, "_warm", noted)
 
     async def scene(client: httpx.AsyncClient) -> None:
         warming = asyncio.create_task(reading.keep_warm())
-        until, seen = time.monotonic() + PATIENCE_SECONDS, -1
-        while (not asked or len(asked) != seen) and time.monotonic() < until:
-            seen = len(asked)
-            await asyncio.sleep(1)
+        await asyncio.wait_for(is_warm.wait(), PATIENCE_SECONDS)
         warming.cancel()
         warmed = len(asked)
         for path in ("/", "/bilan", "/sobriete", "/qualite"):
@@ -179,11 +179,11 @@ def test_a_page_that_was_read_stays_with_its_time_while_new_figures_are_made(
             assert "Page de 13:00" in again.text
         assert accesses() == noted + 1, "the account's look is noted"
         check_not_ready(await client.get("/bilan?lang=en"), "en")
+        reading.preparation.look_seconds = PATIENCE_SECONDS
         for path in ("/parc", "/serveurs", "/deployer"):
             live = await client.get(path)
             assert (live.status_code, live.headers.get("refresh")) == (200, None), path
         ready.set()
-        reading.preparation.look_seconds = PATIENCE_SECONDS
         for url, headers in (("/bilan?lang=fr", {}), ("/bilan?lang=fr", token), ("/bilan?lang=en", {})):
             fresh = await client.get(url, headers=headers)
             assert (fresh.status_code, fresh.headers.get("refresh")) == (200, None)

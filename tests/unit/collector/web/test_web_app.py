@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -36,6 +35,7 @@ from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.silence import PRESENCE, Past, Silence, SilenceLevel
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
+from veilleuse.collector.web.metrics import snapshot
 from veilleuse.collector.web.metrics.released_month import MonthView, last_month
 from veilleuse.collector.web.metrics.samples import energy_today
 from veilleuse.collector.web.metrics.scrape import series_bound
@@ -246,8 +246,9 @@ def test_nine_workstations_are_withheld(data, client):
 
 @pytest.mark.promise("P14")
 @pytest.mark.parametrize("population", [Population.WORKSTATION, Population.CLASSROOM])
-def test_no_scrape_tells_when_a_pc_called(data, client, population, figure):
+def test_no_scrape_tells_when_a_pc_called(data, client, population, figure, monkeypatch):
     """P14: a PC's push and another's enrolment change no line of their population on /metrics that day."""
+    monkeypatch.setattr(snapshot, "KEEP_SECONDS", -1.0)  # each look reads
     hosts = [data.add_host(population, DeviceClass.LAPTOP) for _ in range(12)]
     http = client()
 
@@ -268,7 +269,6 @@ def test_no_scrape_tells_when_a_pc_called(data, client, population, figure):
         data.store.registry.record_hello(host, facts_wire=None, health_wire=health, now_unix_milliseconds=now)
         data.add_host(population, DeviceClass.LAPTOP)
         data.derive()
-        time.sleep(1.1)  # the cached look
         moved = set(of_population()) ^ set(before)
         if reporting_day() == today:
             break
@@ -427,14 +427,14 @@ def test_clean_errors(client):
     assert http.get("/", headers={"host": "evil.example"}).status_code == 400
 
 
-def test_unreadable_store_is_503(data, client):
+def test_unreadable_store_is_503(data, client, monkeypatch):
     """An overwritten database gives 503 in plain words, on /healthz too."""
+    monkeypatch.setattr(snapshot, "KEEP_SECONDS", -1.0)  # each look reads
     http = client()
     assert http.get("/healthz").status_code == 200
     data.add_host()
     data.store.data.checkpoint()  # the reader must read the file again
     (data.directory / "data.db").write_bytes(b"not a database" * 20_000)
-    time.sleep(1.1)  # the cached look
     response = http.get("/methode?lang=en")
     assert response.status_code == 503
     assert "cannot be read" in response.text
